@@ -1,0 +1,128 @@
+package bedrocktoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+)
+
+const (
+	// How long before their end credentials are renewed: a twelfth of their
+	// life, which is 5 minutes of an hour, within these bounds.
+	minLead = time.Minute
+	maxLead = 5 * time.Minute
+
+	// The pause after a renewal that failed or brought nothing better.
+	retryPause = 10 * time.Second
+
+	// How long a renewal may keep callers waiting who could still be served.
+	renewalTimeout = 10 * time.Second
+)
+
+// cached returns a function for many calls of source at a time. It is a
+// function because that is all that the fmt package does not look into.
+func cached(source aws.CredentialsProvider) aws.CredentialsProviderFunc {
+	switch source.(type) {
+	case *aws.CredentialsCache, credentials.StaticCredentialsProvider:
+		return source.Retrieve
+	}
+	r := &renewer{source: source}
+	r.cache = aws.NewCredentialsCache(aws.CredentialsProviderFunc(r.renew))
+	return r.retrieve
+}
+
+// uncached returns the provider that chain is wrapped around.
+func uncached(chain *aws.CredentialsCache) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		chain.Invalidate()
+		return chain.Retrieve(ctx)
+	})
+}
+
+// A renewer caches the credentials of source and renews them ahead of their
+// end; while that fails, it goes on with those that it holds.
+//
+// The SDK's cache does the work of a cache: one retrieval at a time, and callers
+// that may leave it. But it knows only one time of its credentials, and takes an
+// ExpiryWindow off that again whenever a renewal fails. So here its Expires is
+// the time of the next renewal, and the credentials as they are lie in held.
+type renewer struct {
+	source aws.CredentialsProvider
+	cache  *aws.CredentialsCache
+	held   atomic.Pointer[aws.Credentials]
+}
+
+// retrieve returns credentials with the true time of their end.
+func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
+	if _, err := r.cache.Retrieve(ctx); err != nil {
+		return aws.Credentials{}, err
+	}
+	return *r.held.Load(), nil
+}
+
+// renew returns credentials whose Expires is the time to renew them.
+func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
+	held := r.held.Load()
+	serves := func() bool { return held != nil && !held.Expired() }
+	if serves() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, renewalTimeout)
+		defer cancel()
+	}
+	fresh, err := r.source.Retrieve(ctx)
+	if err == nil {
+		err = checkCredentials(fresh)
+	}
+	if err == nil {
+		held = &fresh
+		r.held.Store(held)
+	} else if !serves() {
+		return aws.Credentials{}, err
+	}
+
+	creds := *held
+	if creds.CanExpire {
+		now := time.Now().Round(0)
+		lead := min(max(held.Expires.Sub(now)/12, minLead), maxLead)
+		renewal := held.Expires.Add(-lead)
+		if err != nil || !renewal.After(now) {
+			renewal = now.Add(retryPause)
+		}
+		if renewal.Before(held.Expires) {
+			creds.Expires = renewal
+		}
+	}
+	return creds, nil
+}
+
+// checkCredentials tells why creds cannot sign a token that works, in words
+// that show nothing of them. The signer would take any.
+func checkCredentials(creds aws.Credentials) error {
+	switch {
+	case creds.AccessKeyID == "" && creds.SecretAccessKey == "":
+		return errors.New("both access key ID and secret access key are missing")
+	case creds.AccessKeyID == "":
+		return errors.New("the access key ID is missing")
+	case creds.SecretAccessKey == "":
+		return errors.New("the secret access key is missing")
+	case creds.Expired():
+		return fmt.Errorf("the credentials expired at %s", creds.Expires.UTC().Format(time.RFC3339))
+	}
+	for _, field := range [...]struct{ name, value string }{
+		{"access key ID", creds.AccessKeyID},
+		{"secret access key", creds.SecretAccessKey},
+		{"session token", creds.SessionToken},
+	} {
+		for i := range len(field.value) {
+			if c := field.value[i]; c <= ' ' || c >= 0x7f {
+				return fmt.Errorf("the %s has a blank, a line break or another character that none has", field.name)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package bedrocktoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go/auth/bearer"
+)
+
+// A Provider signs a fresh token on every call, for as long as the program
+// runs. Make one with [NewProvider] at start-up and share it: it is safe for
+// concurrent use.
+//
+// It holds credentials, never tokens. Signing is local and takes microseconds,
+// and a token kept is one that outlives credentials which were rotated, revoked
+// or read again. Whoever wants tokens reused all the same wraps the Provider:
+//
+//	bearer.NewTokenCache(p, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
+//
+// Credentials that expire are renewed when a token is asked for, at most 5
+// minutes and at least 1 minute before they end, by one retrieval however many
+// callers wait. If that fails, the Provider signs with those that it holds and
+// tries again after 10 seconds; callers see the source's error when these have
+// ended, and a token again as soon as the source answers. This is so for the
+// SDK's default chain and for any source but an [*aws.CredentialsCache], which
+// is used as it is.
+//
+// A cancelled caller returns at once with the error of its context, even while
+// the source hangs, and takes nothing from the others that wait.
+//
+// A Provider is a [bearer.TokenProvider], so it can be given to the clients of
+// the AWS SDK. Printed with any verb it shows no secret.
+type Provider struct {
+	region      string
+	expiry      time.Duration
+	request     *http.Request
+	credentials aws.CredentialsProviderFunc
+}
+
+var _ bearer.TokenProvider = (*Provider)(nil)
+
+// NewProvider resolves region and credentials provider once and returns a
+// [Provider] for them. It reads the environment and the shared config files
+// only for what the options do not give, and retrieves no credentials yet.
+//
+// The errors are those of [ProvideToken]; that there are no credentials can
+// come to light here or in the first token.
+func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
+	if err := contextError(ctx); err != nil {
+		return nil, err
+	}
+	o, err := resolve(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Provider{
+		region:      o.region,
+		expiry:      o.expiry,
+		request:     unsignedRequest(o.expiry),
+		credentials: cached(o.credentials),
+	}, nil
+}
+
+// Token returns a fresh token. The error is [ErrCredentials] or that of a
+// cancelled ctx.
+func (p *Provider) Token(ctx context.Context) (string, error) {
+	token, err := p.RetrieveBearerToken(ctx)
+	return token.Value, err
+}
+
+// RetrieveBearerToken returns a fresh token and when it dies: at the end of its
+// expiry or of the credentials that signed it, whichever is earlier. It
+// implements [bearer.TokenProvider]. The errors are those of [Provider.Token].
+func (p *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error) {
+	if err := contextError(ctx); err != nil {
+		return bearer.Token{}, err
+	}
+	if p == nil || p.credentials == nil {
+		return bearer.Token{}, fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
+	}
+	creds, err := p.credentials(ctx)
+	if ctxErr := contextError(ctx); ctxErr != nil {
+		return bearer.Token{}, ctxErr
+	}
+	if err == nil {
+		err = checkCredentials(creds)
+	}
+	if err != nil {
+		return bearer.Token{}, fmt.Errorf("%w: %w", ErrCredentials, err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	value, err := presign(ctx, p.request, creds, p.region, now)
+	if err != nil {
+		return bearer.Token{}, err
+	}
+	expires := now.Add(p.expiry)
+	if creds.CanExpire && creds.Expires.Before(expires) {
+		expires = creds.Expires.Round(0).UTC()
+	}
+	return bearer.Token{Value: value, CanExpire: true, Expires: expires}, nil
+}
+
+func contextError(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("bedrocktoken: the context is nil")
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("bedrocktoken: %w", err)
+	}
+	return nil
+}

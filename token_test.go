@@ -1,0 +1,426 @@
+package bedrocktoken_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/verify"
+)
+
+// The tests must not find the machine's own settings.
+func TestMain(m *testing.M) {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(strings.ToUpper(name), "AWS_") {
+			os.Unsetenv(name)
+		}
+	}
+	dir, err := os.MkdirTemp("", "bedrocktoken")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("AWS_CONFIG_FILE", filepath.Join(dir, "config"))
+	os.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(dir, "credentials"))
+	os.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+const (
+	accessKeyID  = "AKIAIOSFODNN7EXAMPLE"
+	secretKey    = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	sessionToken = "IQoJb3JpZ2luX2VjEXAMPLE/session+token=="
+	region       = "us-east-1"
+)
+
+func static(accessKeyID, secretKey, sessionToken string) aws.CredentialsProvider {
+	return credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, sessionToken)
+}
+
+// accept verifies a token for keys that no lookup is needed for.
+func accept(t testing.TB, token, region string, creds aws.Credentials) verify.Token {
+	t.Helper()
+	service := verify.Service{Region: region, Secret: func(id, session string) (string, error) {
+		if id != creds.AccessKeyID || session != creds.SessionToken {
+			return "", errors.New("not the credentials that were given")
+		}
+		return creds.SecretAccessKey, nil
+	}}
+	verified, err := service.Verify(token)
+	if err != nil {
+		t.Fatalf("the token is refused: %v", err)
+	}
+	return verified
+}
+
+type officialToken struct {
+	AccessKeyID     string    `json:"access_key_id"`
+	SecretAccessKey string    `json:"secret_access_key"`
+	SessionToken    string    `json:"session_token"`
+	Region          string    `json:"region"`
+	ExpirySeconds   int       `json:"expiry_seconds"`
+	SigningTime     time.Time `json:"signing_time"`
+	Python          string    `json:"python"`
+	JavaScript      string    `json:"javascript"`
+}
+
+// Ours are the tokens of the official generators: the same parameters, and
+// without a session token the same bytes as Python's.
+func TestOfficialTokens(t *testing.T) {
+	data, err := os.ReadFile("testdata/official_tokens.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var official []officialToken
+	if err := json.Unmarshal(data, &official); err != nil {
+		t.Fatal(err)
+	}
+	withSession := 0
+	for _, o := range official {
+		if o.SessionToken != "" {
+			withSession++
+		}
+	}
+	if withSession == 0 || withSession == len(official) {
+		t.Fatalf("%d of %d tokens have a session token: both kinds are needed", withSession, len(official))
+	}
+	for _, o := range official {
+		t.Run(o.AccessKeyID, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(o.SigningTime))
+				creds := aws.Credentials{AccessKeyID: o.AccessKeyID, SecretAccessKey: o.SecretAccessKey, SessionToken: o.SessionToken}
+				got, err := bedrocktoken.ProvideToken(t.Context(),
+					bedrocktoken.WithRegion(o.Region),
+					bedrocktoken.WithCredentialsProvider(static(o.AccessKeyID, o.SecretAccessKey, o.SessionToken)),
+					bedrocktoken.WithExpiry(time.Duration(o.ExpirySeconds)*time.Second))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for generator, token := range map[string]string{"ours": got, "Python": o.Python, "JavaScript": o.JavaScript} {
+					accept(t, token, o.Region, creds)
+					if want, have := decode(t, token), decode(t, got); !reflect.DeepEqual(have, want) {
+						t.Errorf("ours has %v, %s's %v", have, generator, want)
+					}
+				}
+				if o.SessionToken == "" && got != o.Python {
+					t.Errorf("got  %s\nwant %s", got, o.Python)
+				}
+			})
+		})
+	}
+}
+
+// decode returns all that a token says: its parameters, and host and path.
+func decode(t *testing.T, token string) map[string][]string {
+	t.Helper()
+	target, query, err := verify.Decode(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query["target"] = []string{target}
+	return query
+}
+
+func TestRegion(t *testing.T) {
+	good := []string{
+		"us-east-1", "ap-northeast-3", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "mx-central-1",
+		"local", "9", strings.Repeat("a", 63),
+	}
+	for _, region := range good {
+		t.Run(region, func(t *testing.T) {
+			token, err := bedrocktoken.ProvideToken(t.Context(),
+				bedrocktoken.WithRegion(region),
+				bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+		})
+	}
+	bad := []string{
+		" ", " us-east-1", "us-east-1 ", "us east 1", "us-east-1\n", "\tus-east-1", "us-east-1\x00", "us\r\neast",
+		"us-east-1/bedrock", "us-east-1&x=y", "us-east-1?x", "us-east-1#", "us.east.1", "us_east_1", "us-east-1,us-west-2",
+		"US-EAST-1", "us-East-1", "-us-east-1", "us-east-1-", "us--east-1", "-", "--",
+		"us-éast-1", "us-east-１", "us\u2010east\u20101", "\xff\xfe", "%75s-east-1", "aws-global*",
+		strings.Repeat("a", 64), strings.Repeat("us-", 100000),
+	}
+	for _, region := range bad {
+		t.Run(fmt.Sprintf("%.30q", region), func(t *testing.T) {
+			source := &source{retrieve: func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}, nil
+			}}
+			for name, opt := range map[string]bedrocktoken.Option{
+				"WithRegion": bedrocktoken.WithRegion(region),
+				"WithConfig": bedrocktoken.WithConfig(aws.Config{Region: region}),
+			} {
+				token, err := bedrocktoken.ProvideToken(t.Context(), opt, bedrocktoken.WithCredentialsProvider(source))
+				if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
+					t.Fatalf("%s: got %q and error %v, want ErrRegion", name, token, err)
+				}
+				if shown := fmt.Sprintf("%.20q", region); !strings.Contains(err.Error(), shown[:len(shown)-1]) || len(err.Error()) > 1000 {
+					t.Errorf("%s: the error does not show the value: %v", name, err)
+				}
+			}
+			if n := source.calls.Load(); n != 0 {
+				t.Errorf("credentials were retrieved %d times", n)
+			}
+		})
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	good := []time.Duration{
+		time.Second, time.Second + 1, 2*time.Second - 1, 1500 * time.Millisecond, time.Minute, time.Hour,
+		12*time.Hour - time.Second, 12*time.Hour - 1, 12 * time.Hour,
+	}
+	for _, expiry := range good {
+		t.Run(expiry.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(1999 * time.Millisecond) // the wire knows whole seconds only
+				provider := newProvider(t, static(accessKeyID, secretKey, ""), bedrocktoken.WithExpiry(expiry))
+				token, err := provider.RetrieveBearerToken(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				verified := accept(t, token.Value, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+				if want := expiry.Truncate(time.Second); verified.Expiry != want {
+					t.Errorf("signed for %v, want %v", verified.Expiry, want)
+				}
+				if want := verified.SigningTime.Add(verified.Expiry); !token.CanExpire || !token.Expires.Equal(want) {
+					t.Errorf("said to expire at %v, want %v", token.Expires, want)
+				}
+			})
+		})
+	}
+	bad := []time.Duration{
+		0, 1, time.Second - 1, -1, -time.Second, -12 * time.Hour, 12*time.Hour + 1, 12*time.Hour + time.Second, 24 * time.Hour,
+		1<<63 - 1, -1 << 63, time.Duration(3600),
+	}
+	for _, expiry := range bad {
+		t.Run(expiry.String(), func(t *testing.T) {
+			token, err := bedrocktoken.ProvideToken(t.Context(),
+				bedrocktoken.WithRegion(region),
+				bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")),
+				bedrocktoken.WithExpiry(expiry))
+			if !errors.Is(err, bedrocktoken.ErrExpiry) || token != "" {
+				t.Fatalf("got %q and error %v, want ErrExpiry", token, err)
+			}
+			for _, part := range []string{expiry.String(), "1s", "12h0m0s"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error does not show %s: %v", part, err)
+				}
+			}
+		})
+	}
+	t.Run("default", func(t *testing.T) {
+		token, err := newProvider(t, static(accessKeyID, secretKey, "")).Token(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		verified := accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+		if verified.Expiry != 12*time.Hour {
+			t.Errorf("signed for %v, want 12 hours", verified.Expiry)
+		}
+	})
+}
+
+func TestCredentials(t *testing.T) {
+	good := map[string]aws.Credentials{
+		"long-term":    {AccessKeyID: accessKeyID, SecretAccessKey: secretKey},
+		"temporary":    {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken},
+		"slash":        {AccessKeyID: accessKeyID, SecretAccessKey: "////////////////////////////////////////"},
+		"plus":         {AccessKeyID: accessKeyID, SecretAccessKey: "++++++++++++++++++++++++++++++++++++++++"},
+		"equals":       {AccessKeyID: accessKeyID, SecretAccessKey: "========================================"},
+		"punctuation":  {AccessKeyID: "a/b&c=d?e#f%20", SecretAccessKey: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`, SessionToken: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`},
+		"emulator":     {AccessKeyID: "test", SecretAccessKey: "test"},
+		"still living": {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Minute)},
+		"no expiry":    {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, Expires: time.Now().Add(-time.Minute)},
+	}
+	for n := 16; n <= 4000; n += 83 {
+		good["session token of "+strconv.Itoa(n)] = aws.Credentials{
+			AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: strings.Repeat("a/b+c=", n/6+1)[:n],
+		}
+	}
+	for name, creds := range good {
+		t.Run(name, func(t *testing.T) {
+			for kind, provider := range providers(creds) {
+				token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
+				if err != nil {
+					t.Fatalf("%s: %v", kind, err)
+				}
+				accept(t, token, region, creds)
+			}
+		})
+	}
+
+	bad := map[string]struct {
+		creds aws.Credentials
+		says  string
+	}{
+		"none":                     {aws.Credentials{}, "missing"},
+		"session token alone":      {aws.Credentials{SessionToken: sessionToken}, "missing"},
+		"no secret":                {aws.Credentials{AccessKeyID: accessKeyID}, "secret access key is missing"},
+		"no id":                    {aws.Credentials{SecretAccessKey: secretKey}, "access key ID is missing"},
+		"dead":                     {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(-time.Nanosecond)}, "expired at"},
+		"long dead":                {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true}, "expired at"},
+		"line break after id":      {aws.Credentials{AccessKeyID: accessKeyID + "\n", SecretAccessKey: secretKey}, "access key ID has"},
+		"line break after secret":  {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\n"}, "secret access key has"},
+		"line break after session": {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken + "\r\n"}, "session token has"},
+		"blank secret":             {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: " "}, "secret access key has"},
+		"NUL":                      {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: "\x00"}, "secret access key has"},
+		"not ASCII":                {aws.Credentials{AccessKeyID: "AKIÀ", SecretAccessKey: secretKey}, "access key ID has"},
+	}
+	for name, test := range bad {
+		t.Run(name, func(t *testing.T) {
+			for kind, provider := range providers(test.creds) {
+				token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
+				if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
+					t.Fatalf("%s: got %q and error %v, want ErrCredentials", kind, token, err)
+				}
+				if kind != "static" && !strings.Contains(err.Error(), test.says) {
+					t.Errorf("%s: error %q does not say %q", kind, err, test.says)
+				}
+				for _, secret := range []string{test.creds.SecretAccessKey, test.creds.SessionToken} {
+					if len(secret) > 1 && strings.Contains(err.Error(), secret) {
+						t.Errorf("%s: the error shows a secret: %v", kind, err)
+					}
+				}
+			}
+		})
+	}
+
+	t.Run("anonymous", func(t *testing.T) {
+		for _, provider := range []aws.CredentialsProvider{
+			aws.AnonymousCredentials{}, &aws.AnonymousCredentials{}, aws.NewCredentialsCache(aws.AnonymousCredentials{}),
+		} {
+			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
+				t.Errorf("%T: got %q and error %v, want ErrCredentials", provider, token, err)
+			}
+		}
+	})
+
+	t.Run("failing source", func(t *testing.T) {
+		failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{}, fmt.Errorf("the source says: %w", &sourceError{code: 42})
+		})
+		for kind, provider := range map[string]aws.CredentialsProvider{"raw": failing, "cached": aws.NewCredentialsCache(failing)} {
+			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
+			var cause *sourceError
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &cause) || cause.code != 42 || token != "" {
+				t.Errorf("%s: got %q and error %v, want ErrCredentials around a sourceError", kind, token, err)
+			}
+		}
+	})
+
+	// The source's own time-out is not the caller's.
+	t.Run("source timed out", func(t *testing.T) {
+		_, err := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{}, context.DeadlineExceeded
+		})).Token(t.Context())
+		if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v", err)
+		}
+	})
+}
+
+type sourceError struct{ code int }
+
+func (e *sourceError) Error() string { return "code " + strconv.Itoa(e.code) }
+
+// providers returns every kind of provider of creds.
+func providers(creds aws.Credentials) map[string]aws.CredentialsProvider {
+	raw := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
+	return map[string]aws.CredentialsProvider{
+		"static": credentials.StaticCredentialsProvider{Value: creds},
+		"raw":    raw,
+		"cached": aws.NewCredentialsCache(raw),
+	}
+}
+
+// A day ends between two tokens of the same Provider.
+func TestMidnight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
+		provider := newProvider(t, static(accessKeyID, secretKey, sessionToken))
+		midnight := time.Date(2031, time.December, 31, 24, 0, 0, 0, time.UTC)
+		time.Sleep(time.Until(midnight.Add(-time.Nanosecond)))
+		for _, want := range []string{"20311231", "20320101"} {
+			token, err := provider.Token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			verified := accept(t, token, region, creds)
+			if got := verified.SigningTime.Format("20060102"); got != want {
+				t.Errorf("signed on %s, want %s", got, want)
+			}
+			time.Sleep(time.Nanosecond)
+		}
+	})
+}
+
+// The zone of the machine does not matter. The test changes time.Local, so no
+// other runs beside it.
+func TestTimeZone(t *testing.T) {
+	local := time.Local
+	t.Cleanup(func() { time.Local = local })
+	for _, offset := range []int{-12, 0, 14} {
+		time.Local = time.FixedZone("there", offset*3600)
+		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Hour)}
+		token, err := newProvider(t, providers(creds)["raw"]).RetrieveBearerToken(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		accept(t, token.Value, region, creds)
+		if !token.Expires.Equal(creds.Expires) || token.Expires.Location() != time.UTC {
+			t.Errorf("said to expire at %v, want %v in UTC", token.Expires, creds.Expires)
+		}
+	}
+}
+
+func FuzzProvideToken(f *testing.F) {
+	f.Add(region, accessKeyID, secretKey, "", int64(time.Hour))
+	f.Add("eu-central-2", accessKeyID, secretKey, sessionToken, int64(12*time.Hour))
+	f.Add("us-east-1\n", "a/b", "=", "&", int64(-1))
+	f.Add("", "", "", "", int64(0))
+	f.Fuzz(func(t *testing.T, region, accessKeyID, secretKey, sessionToken string, expiry int64) {
+		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
+		token, err := bedrocktoken.ProvideToken(t.Context(),
+			bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static(accessKeyID, secretKey, sessionToken)}),
+			bedrocktoken.WithExpiry(time.Duration(expiry)))
+		if err != nil {
+			if token != "" {
+				t.Errorf("both a token and error %v", err)
+			}
+			if !errors.Is(err, bedrocktoken.ErrRegion) && !errors.Is(err, bedrocktoken.ErrCredentials) && !errors.Is(err, bedrocktoken.ErrExpiry) {
+				t.Errorf("error of no kind: %v", err)
+			}
+			return
+		}
+		verified := accept(t, token, region, creds)
+		if verified.Expiry != time.Duration(expiry).Truncate(time.Second) {
+			t.Errorf("signed for %v, want %v", verified.Expiry, time.Duration(expiry))
+		}
+		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			t.Errorf("not fit for a header: %q", token)
+		}
+		if decoded, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(token, "bedrock-api-key-")); len(secretKey) > 8 && strings.Contains(string(decoded), secretKey) &&
+			!strings.Contains(accessKeyID+sessionToken+region, secretKey) {
+			t.Errorf("the token shows the secret: %q", decoded)
+		}
+	})
+}
