@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
 const (
@@ -125,4 +127,24 @@ func checkCredentials(creds aws.Credentials) error {
 		}
 	}
 	return nil
+}
+
+// A credentialsError is [ErrCredentials] with its cause.
+type credentialsError struct{ cause error }
+
+func (e credentialsError) Unwrap() []error { return []error{ErrCredentials, e.cause} }
+
+func (e credentialsError) Error() string {
+	var process *processcreds.ProviderError
+	if errors.As(e.cause, &process) {
+		// Its text can quote the output of the process, with the keys in it.
+		innermost := process.Err
+		for errors.Unwrap(innermost) != nil {
+			innermost = errors.Unwrap(innermost)
+		}
+		return fmt.Sprintf("%v: credential_process: %v", ErrCredentials, innermost)
+	}
+	// The SDK's caches say this of the first retrieval too, one behind the other.
+	cause := strings.ReplaceAll(e.cause.Error(), "failed to refresh cached credentials, ", "")
+	return fmt.Sprintf("%v: %s", ErrCredentials, cause)
 }

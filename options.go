@@ -141,7 +141,7 @@ func (o *options) load(ctx context.Context) error {
 	case err != nil && o.credentials != nil:
 		return fmt.Errorf("%w: %w", ErrRegion, err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrCredentials, err)
+		return credentialsError{err}
 	}
 	if chain, ok := cfg.Credentials.(*aws.CredentialsCache); ok {
 		cfg.Credentials = uncached(chain)

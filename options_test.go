@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/bedrocktoken/bedrocktoken"
 )
 
@@ -181,6 +183,33 @@ credential_process = /does/not/exist
 			}
 		})
 	}
+	// The SDK's error quotes what the process printed.
+	t.Run("process that prints nonsense", func(t *testing.T) {
+		output := filepath.Join(t.TempDir(), "output")
+		for _, printed := range []string{
+			"a warning\n" + `{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
+			`{"Version": "1", "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
+			`{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `", "Expiration": "soon"}`,
+			`{"Version": 2, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
+		} {
+			if err := os.WriteFile(output, []byte(printed), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			command := "cat '" + output + "'"
+			if runtime.GOOS == "windows" {
+				command = "type " + output
+			}
+			writeConfig(t, "[default]\ncredential_process = "+command+"\n")
+			_, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
+			var cause *processcreds.ProviderError
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &cause) {
+				t.Fatalf("error is %v, want ErrCredentials around the process's", err)
+			}
+			if strings.Contains(err.Error(), secretKey) || !strings.Contains(err.Error(), "credential_process: ") {
+				t.Errorf("error is %v", err)
+			}
+		}
+	})
 	t.Run("none at all", func(t *testing.T) {
 		writeConfig(t, "")
 		token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))

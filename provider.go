@@ -90,7 +90,7 @@ func (p *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error
 		err = checkCredentials(creds)
 	}
 	if err != nil {
-		return bearer.Token{}, fmt.Errorf("%w: %w", ErrCredentials, err)
+		return bearer.Token{}, credentialsError{err}
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	value, err := presign(ctx, p.request, creds, p.region, now)

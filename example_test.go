@@ -1,0 +1,167 @@
+package bedrocktoken_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/smithy-go/auth/bearer"
+	"github.com/bedrocktoken/bedrocktoken"
+)
+
+// Region and credentials come from the SDK's default chain: the environment, the
+// shared config files, an IAM role.
+func ExampleProvideToken() {
+	token, err := bedrocktoken.ProvideToken(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token)
+}
+
+// Everything given: nothing is read from files or the environment.
+func ExampleProvideToken_staticCredentials() {
+	token, err := bedrocktoken.ProvideToken(context.Background(),
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
+		bedrocktoken.WithExpiry(time.Hour),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token[:30])
+	// Output: bedrock-api-key-YmVkcm9jay5hbW
+}
+
+// A profile of the shared config files; it may assume a role.
+func ExampleWithProfile() {
+	token, err := bedrocktoken.ProvideToken(context.Background(), bedrocktoken.WithProfile("team"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token)
+}
+
+// A config that the program has loaded already, here because the profile's role
+// asks for an MFA code.
+func ExampleWithConfig() {
+	ctx := context.Background()
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			o.TokenProvider = stscreds.StdinTokenProvider
+		}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(cfg))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token)
+}
+
+// One Provider for as long as the program runs, a fresh token for each request.
+func ExampleProvider() {
+	ctx := context.Background()
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	const endpoint = "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.amazon.nova-lite-v1:0/converse"
+	body := strings.NewReader(`{"messages": [{"role": "user", "content": [{"text": "Hello"}]}]}`)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	fmt.Println(response.Status)
+}
+
+// When a token dies: here with its expiry, since the credentials are for good.
+func ExampleProvider_RetrieveBearerToken() {
+	ctx := context.Background()
+	provider, err := bedrocktoken.NewProvider(ctx,
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.RetrieveBearerToken(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(time.Until(token.Expires).Round(time.Minute))
+	// Output: 12h0m0s
+}
+
+// For whoever wants tokens reused: a cache that replaces them a minute before
+// they die.
+func ExampleProvider_tokenCache() {
+	ctx := context.Background()
+	provider, err := bedrocktoken.NewProvider(ctx,
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	cache := bearer.NewTokenCache(provider, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
+
+	first, err := cache.RetrieveBearerToken(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	second, err := cache.RetrieveBearerToken(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(first == second)
+	// Output: true
+}
+
+// An http.Client whose every request carries a token. The server stands for
+// Bedrock.
+func ExampleProvider_Transport() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.Header.Get("Authorization")[:37])
+	}))
+	defer server.Close()
+
+	provider, err := bedrocktoken.NewProvider(context.Background(),
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: provider.Transport(nil)}
+	response, err := client.Get(server.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	response.Body.Close()
+	// Output: Bearer bedrock-api-key-YmVkcm9jay5hbW
+}
