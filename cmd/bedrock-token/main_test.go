@@ -1,0 +1,379 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bedrocktoken/bedrocktoken/internal/verify"
+)
+
+const (
+	accessKeyID = "AKIAIOSFODNN7EXAMPLE"
+	secretKey   = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	runMain     = "BEDROCK_TOKEN_TEST_RUNS_MAIN"
+)
+
+// The tests must not find the machine's own settings. Asked to, the test binary
+// is the command.
+func TestMain(m *testing.M) {
+	if os.Getenv(runMain) != "" {
+		main()
+	}
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(strings.ToUpper(name), "AWS_") {
+			os.Unsetenv(name)
+		}
+	}
+	home, err := os.MkdirTemp("", "bedrock-token")
+	if err != nil {
+		panic(err)
+	}
+	for name, value := range map[string]string{
+		"HOME": home, "USERPROFILE": home,
+		"AWS_CONFIG_FILE":             filepath.Join(home, "config"),
+		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "credentials"),
+		"AWS_EC2_METADATA_DISABLED":   "true",
+	} {
+		os.Setenv(name, value)
+	}
+	code := m.Run()
+	os.RemoveAll(home)
+	os.Exit(code)
+}
+
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+func runWith(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	status := run(t.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
+	return result{stdout.String(), stderr.String(), status}
+}
+
+func setenv(t *testing.T, env map[string]string) {
+	t.Helper()
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+}
+
+func writeConfig(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", file)
+}
+
+func accept(t *testing.T, token, region, accessKeyID, secretKey string) verify.Token {
+	t.Helper()
+	verified, err := verify.Service{Region: region, Secret: func(id, _ string) (string, error) {
+		if id != accessKeyID {
+			return "", fmt.Errorf("not %s", accessKeyID)
+		}
+		return secretKey, nil
+	}}.Verify(token)
+	if err != nil {
+		t.Fatalf("the token is refused: %v", err)
+	}
+	return verified
+}
+
+func TestToken(t *testing.T) {
+	writeConfig(t, `
+[profile team]
+region = eu-central-1
+aws_access_key_id = AKIATEAM
+aws_secret_access_key = team/secret
+`)
+	setenv(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
+	tests := map[string]struct {
+		env                map[string]string
+		args               []string
+		region, id, secret string
+		expiry             time.Duration
+	}{
+		"no arguments":       {map[string]string{"AWS_REGION": "us-west-2"}, nil, "us-west-2", accessKeyID, secretKey, 12 * time.Hour},
+		"all":                {nil, []string{"-region", "us-east-1", "-profile", "team", "-expiry", "1h"}, "us-east-1", "AKIATEAM", "team/secret", time.Hour},
+		"two dashes":         {nil, []string{"--region=us-east-1", "--expiry=90s"}, "us-east-1", accessKeyID, secretKey, 90 * time.Second},
+		"profile's region":   {nil, []string{"-profile", "team"}, "eu-central-1", "AKIATEAM", "team/secret", 12 * time.Hour},
+		"empty values":       {map[string]string{"AWS_REGION": "us-west-2"}, []string{"-region", "", "-profile", ""}, "us-west-2", accessKeyID, secretKey, 12 * time.Hour},
+		"stale bearer token": {map[string]string{"AWS_REGION": "us-west-2", "AWS_BEARER_TOKEN_BEDROCK": "stale"}, nil, "us-west-2", accessKeyID, secretKey, 12 * time.Hour},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, test.env)
+			plain := runWith(t, "", test.args...)
+			token, ok := strings.CutSuffix(plain.stdout, "\n")
+			if plain.status != 0 || plain.stderr != "" || !ok || strings.ContainsAny(token, "\r\n ") {
+				t.Fatalf("got %+v, want one line on standard output and no more", plain)
+			}
+			if verified := accept(t, token, test.region, test.id, test.secret); verified.Expiry != test.expiry {
+				t.Errorf("signed for %v, want %v", verified.Expiry, test.expiry)
+			}
+
+			asJSON := runWith(t, "", append(test.args, "-json")...)
+			var fields map[string]string
+			if err := json.Unmarshal([]byte(asJSON.stdout), &fields); err != nil || asJSON.status != 0 || asJSON.stderr != "" || len(fields) != 3 {
+				t.Fatalf("got %+v, error %v", asJSON, err)
+			}
+			verified := accept(t, fields["token"], test.region, test.id, test.secret)
+			if want := verified.SigningTime.Add(test.expiry).Format("2006-01-02T15:04:05Z"); fields["expiration"] != want || fields["region"] != test.region {
+				t.Errorf("expiration %s in %s, want %s in %s", fields["expiration"], fields["region"], want, test.region)
+			}
+		})
+	}
+}
+
+// What is reported of credentials that end before the token is their true end.
+func TestExpirationOfCredentials(t *testing.T) {
+	end := time.Now().UTC().Add(2 * time.Minute).Truncate(time.Second)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{"AccessKeyId": accessKeyID, "SecretAccessKey": secretKey, "Token": "session", "Expiration": end})
+	}))
+	defer server.Close()
+	setenv(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": "us-east-1"})
+	got := runWith(t, "", "-json")
+	if want := `"expiration":"` + end.Format(time.RFC3339) + `"`; got.status != 0 || !strings.Contains(got.stdout, want) {
+		t.Errorf("got %+v, want %s", got, want)
+	}
+}
+
+func TestMFA(t *testing.T) {
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.ParseForm()
+		w.Header().Set("Content-Type", "text/xml")
+		if r.Form.Get("TokenCode") != "123456" || r.Form.Get("SerialNumber") != "arn:aws:iam::123456789012:mfa/me" {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>MultiFactorAuthentication failed,
+				invalid MFA one time pass code.</Message></Error></ErrorResponse>`)
+			return
+		}
+		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>role/secret</SecretAccessKey>
+			<SessionToken>session</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	defer sts.Close()
+	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
+	writeConfig(t, `
+[profile team]
+region = us-east-1
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = me
+mfa_serial = arn:aws:iam::123456789012:mfa/me
+[profile me]
+aws_access_key_id = AKIAME
+aws_secret_access_key = secret
+`)
+	const prompt = "MFA code for arn:aws:iam::123456789012:mfa/me: "
+	for _, typed := range []string{"123456\n", " 123456 \r\n", "123456"} {
+		got := runWith(t, typed, "-profile", "team")
+		if got.status != 0 || got.stderr != prompt {
+			t.Fatalf("got %+v", got)
+		}
+		accept(t, strings.TrimSpace(got.stdout), "us-east-1", "ASIAROLE", "role/secret")
+	}
+	for typed, says := range map[string]string{
+		"":         "no MFA code",
+		"\n":       "no MFA code",
+		"000000\n": "STS refused AssumeRole: AccessDenied: MultiFactorAuthentication failed, invalid MFA one time pass code.",
+	} {
+		got := runWith(t, typed, "-profile", "team")
+		if got.status != 1 || got.stdout != "" || !strings.HasPrefix(got.stderr, prompt) || !strings.Contains(got.stderr, says) || strings.Count(got.stderr, "\n") > 3 {
+			t.Errorf("typed %q: got %+v, want %q", typed, got, says)
+		}
+	}
+}
+
+func TestFailures(t *testing.T) {
+	writeConfig(t, `
+[profile keys]
+aws_access_key_id = AKIAME
+aws_secret_access_key = secret
+[profile half]
+region = us-east-1
+aws_access_key_id = AKIAME
+[profile bad-region]
+region = us_east_1
+aws_access_key_id = AKIAME
+aws_secret_access_key = secret
+[profile role]
+region = us-east-1
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = keys
+[profile process]
+region = us-east-1
+credential_process = exit 3
+[profile sso]
+region = us-east-1
+sso_session = corp
+sso_account_id = 123456789012
+sso_role_name = team
+[sso-session corp]
+sso_region = us-east-1
+sso_start_url = https://example.com/start
+[profile old-sso]
+region = us-east-1
+sso_region = us-east-1
+sso_start_url = https://example.com/start
+sso_account_id = 123456789012
+sso_role_name = team
+[profile login]
+region = us-east-1
+login_session = arn:aws:sts::123456789012:assumed-role/team/me
+`)
+	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey}
+	tests := map[string]struct {
+		env    map[string]string
+		args   []string
+		status int
+		says   []string
+	}{
+		"no region":             {keys, nil, 1, []string{"no region", "-region", "AWS_REGION"}},
+		"bad region in profile": {nil, []string{"-profile", "bad-region"}, 1, []string{`"us_east_1"`, "-region"}},
+		"no credentials":        {nil, []string{"-region", "us-east-1"}, 1, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID", "-profile"}},
+		"line break in secret":  {map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey + "\n"}, []string{"-region", "us-east-1"}, 1, []string{"secret access key has", "line break"}},
+		"no such profile":       {nil, []string{"-profile", "nobody"}, 1, []string{`"nobody"`, "-profile"}},
+		"no such AWS_PROFILE":   {map[string]string{"AWS_PROFILE": "nobody"}, nil, 1, []string{`"nobody"`, "AWS_PROFILE"}},
+		"half a profile":        {nil, []string{"-profile", "half"}, 1, []string{"partial credentials"}},
+		"no network":            {map[string]string{"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}, []string{"-profile", "role"}, 1, []string{"STS cannot be reached", "127.0.0.1:1"}},
+		"failing process":       {nil, []string{"-profile", "process"}, 1, []string{"credential_process", "3"}},
+		"no SSO session":        {nil, []string{"-profile", "sso"}, 1, []string{"aws sso login"}},
+		"no old SSO session":    {nil, []string{"-profile", "old-sso"}, 1, []string{"aws sso login"}},
+		"no login session":      {nil, []string{"-profile", "login"}, 1, []string{"aws login"}},
+		"broken bundle":         {map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, []string{"-region", "us-east-1"}, 1, []string{"/does/not/exist"}},
+
+		"bad region":        {keys, []string{"-region", "us east"}, 2, []string{`"us east"`, "us-east-1"}},
+		"expiry too long":   {keys, []string{"-region", "us-east-1", "-expiry", "12h1s"}, 2, []string{"12h0m1s", "1s to 12h"}},
+		"expiry of 0":       {keys, []string{"-region", "us-east-1", "-expiry", "0"}, 2, []string{"0s", "1s to 12h"}},
+		"expiry of no unit": {keys, []string{"-region", "us-east-1", "-expiry", "3600"}, 2, []string{`"3600"`, "-h"}},
+		"unknown flag":      {keys, []string{"-regoin", "us-east-1"}, 2, []string{"-regoin", "-h"}},
+		"no value":          {keys, []string{"-region"}, 2, []string{"-region", "-h"}},
+		"argument":          {keys, []string{"us-east-1"}, 2, []string{`"us-east-1"`, "-h"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, test.env)
+			got := runWith(t, "", test.args...)
+			if got.status != test.status || got.stdout != "" {
+				t.Errorf("got %+v, want status %d and nothing on standard output", got, test.status)
+			}
+			if lines := strings.Count(got.stderr, "\n"); lines < 1 || lines > 2 || len(got.stderr) > 400 {
+				t.Errorf("not one or two lines:\n%s", got.stderr)
+			}
+			for _, part := range test.says {
+				if !strings.Contains(got.stderr, part) {
+					t.Errorf("%q is not in:\n%s", part, got.stderr)
+				}
+			}
+			if strings.Contains(got.stderr, secretKey) {
+				t.Errorf("a secret is shown:\n%s", got.stderr)
+			}
+		})
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, flag := range []string{"-h", "-help", "--help"} {
+		got := runWith(t, "", flag)
+		if got.status != 0 || got.stdout != "" {
+			t.Errorf("%s: got %+v", flag, got)
+		}
+		for _, part := range []string{"export AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token)", "-region us-east-1 -profile team -expiry 1h", "-json", "-version"} {
+			if !strings.Contains(got.stderr, part) {
+				t.Errorf("%s: %q is not in:\n%s", flag, part, got.stderr)
+			}
+		}
+	}
+	got := runWith(t, "", "-version")
+	if got.status != 0 || got.stderr != "" || !strings.HasPrefix(got.stdout, "bedrock-token ") || !strings.HasSuffix(got.stdout, " "+runtime.Version()+"\n") {
+		t.Errorf("-version: got %+v", got)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestBrokenOutput(t *testing.T) {
+	setenv(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_REGION": "us-east-1"})
+	for _, args := range [][]string{nil, {"-json"}, {"-version"}} {
+		var stderr strings.Builder
+		if status := run(t.Context(), args, strings.NewReader(""), brokenWriter{}, &stderr); status != 1 || !strings.Contains(stderr.String(), "broken pipe") {
+			t.Errorf("%v: status %d, %q", args, status, stderr.String())
+		}
+	}
+}
+
+// Ctrl-C ends the command while a source hangs, and while it waits for a code.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // where a program cannot send Ctrl-C to another
+	}
+	asked := make(chan struct{}, 1)
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-release
+	}))
+	defer server.Close()
+	defer close(release)
+	writeConfig(t, `
+[profile team]
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = me
+mfa_serial = arn:aws:iam::123456789012:mfa/me
+[profile me]
+aws_access_key_id = AKIAME
+aws_secret_access_key = secret
+`)
+	setenv(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
+
+	interrupt := func(t *testing.T, waiting func(stderr io.Reader), args ...string) {
+		command := exec.CommandContext(t.Context(), os.Args[0], args...)
+		if _, err := command.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		stderr, err := command.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stdout strings.Builder
+		command.Stdout = &stdout
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waiting(stderr)
+		if err := command.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, stderr)
+		if err := command.Wait(); err == nil || stdout.String() != "" {
+			t.Errorf("error %v, standard output %q", err, stdout.String())
+		}
+	}
+	t.Run("source hangs", func(t *testing.T) {
+		interrupt(t, func(io.Reader) { <-asked })
+	})
+	t.Run("code awaited", func(t *testing.T) {
+		interrupt(t, func(stderr io.Reader) {
+			if _, err := io.ReadFull(stderr, make([]byte, len("MFA code for"))); err != nil {
+				t.Error(err)
+			}
+		}, "-profile", "team")
+	})
+}
