@@ -110,6 +110,32 @@ func TestConcurrentColdCallers(t *testing.T) {
 	})
 }
 
+// The end of a token is that of its expiry or of its credentials.
+func TestExpires(t *testing.T) {
+	const expiry = 30 * time.Minute
+	for _, life := range []time.Duration{expiry - time.Nanosecond, expiry, expiry + time.Nanosecond, 36 * time.Hour} {
+		t.Run(life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var authority authority
+				creds := authority.issue(life)
+				for kind, source := range providers(creds) {
+					token, err := newProvider(t, source, bedrocktoken.WithExpiry(expiry)).RetrieveBearerToken(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					verified, err := authority.verify(token.Value)
+					if err != nil || verified.Expiry != expiry {
+						t.Errorf("%s: signed for %v, want %v; error %v", kind, verified.Expiry, expiry, err)
+					}
+					if want := time.Now().Add(min(life, expiry)); !token.CanExpire || !token.Expires.Equal(want) {
+						t.Errorf("%s: said to expire at %v, want %v", kind, token.Expires, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A cache is used as it is: invalidating it shows at once, and so does its
 // window in the time that is reported.
 func TestCacheUsedAsItIs(t *testing.T) {
@@ -434,22 +460,25 @@ func TestCancelled(t *testing.T) {
 	})
 
 	t.Run("before", func(t *testing.T) {
-		var authority authority
-		source := &source{retrieve: func(context.Context) (aws.Credentials, error) { return authority.issue(time.Hour), nil }}
-		raw, cached, static := newProvider(t, source), newProvider(t, aws.NewCredentialsCache(source)), newProvider(t, static(accessKeyID, secretKey, ""))
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		for name, provider := range map[string]*bedrocktoken.Provider{"raw": raw, "cached": cached, "static": static} {
-			if token, err := provider.Token(ctx); !errors.Is(err, context.Canceled) || token != "" {
-				t.Errorf("%s: got %q and error %v, want Canceled", name, token, err)
+		synctest.Test(t, func(t *testing.T) {
+			var authority authority
+			source := &source{retrieve: func(context.Context) (aws.Credentials, error) { return authority.issue(time.Hour), nil }}
+			raw, cached, static := newProvider(t, source), newProvider(t, aws.NewCredentialsCache(source)), newProvider(t, static(accessKeyID, secretKey, ""))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			for name, provider := range map[string]*bedrocktoken.Provider{"raw": raw, "cached": cached, "static": static} {
+				if token, err := provider.Token(ctx); !errors.Is(err, context.Canceled) || token != "" {
+					t.Errorf("%s: got %q and error %v, want Canceled", name, token, err)
+				}
 			}
-		}
-		if _, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)); !errors.Is(err, context.Canceled) {
-			t.Errorf("NewProvider: error %v, want Canceled", err)
-		}
-		if n := source.calls.Load(); n != 0 {
-			t.Errorf("%d retrievals, want none", n)
-		}
+			if _, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)); !errors.Is(err, context.Canceled) {
+				t.Errorf("NewProvider: error %v, want Canceled", err)
+			}
+			synctest.Wait()
+			if n := source.calls.Load(); n != 0 {
+				t.Errorf("%d retrievals, want none", n)
+			}
+		})
 	})
 
 	// Both are ready: the credentials and the end of the caller's patience.
@@ -597,7 +626,7 @@ func thirtyDays(t *testing.T, healthy bool) {
 	}}
 	provider := newProvider(t, source)
 	tokens, refusals := 0, 0
-	for end := time.Now().Add(30 * 24 * time.Hour); time.Now().Before(end); time.Sleep(between(time.Second, 9*time.Second)) {
+	for end := time.Now().Add(30 * 24 * time.Hour); time.Now().Before(end); time.Sleep(between(time.Second, 15*time.Second)) {
 		if time.Now().After(outageEnd) {
 			outages++
 			outage = time.Now().Add(between(10*time.Minute, 4*time.Hour))

@@ -240,12 +240,14 @@ func TestExpiry(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	good := map[string]aws.Credentials{
-		"long-term":    {AccessKeyID: accessKeyID, SecretAccessKey: secretKey},
-		"temporary":    {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken},
-		"slash":        {AccessKeyID: accessKeyID, SecretAccessKey: "////////////////////////////////////////"},
-		"plus":         {AccessKeyID: accessKeyID, SecretAccessKey: "++++++++++++++++++++++++++++++++++++++++"},
-		"equals":       {AccessKeyID: accessKeyID, SecretAccessKey: "========================================"},
-		"punctuation":  {AccessKeyID: "a/b&c=d?e#f%20", SecretAccessKey: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`, SessionToken: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`},
+		"long-term":   {AccessKeyID: accessKeyID, SecretAccessKey: secretKey},
+		"temporary":   {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken},
+		"slash":       {AccessKeyID: accessKeyID, SecretAccessKey: "////////////////////////////////////////"},
+		"plus":        {AccessKeyID: accessKeyID, SecretAccessKey: "++++++++++++++++++++++++++++++++++++++++"},
+		"equals":      {AccessKeyID: accessKeyID, SecretAccessKey: "========================================"},
+		"punctuation": {AccessKeyID: "a/b&c=d?e#f%20", SecretAccessKey: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`, SessionToken: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`},
+		// The one unreserved byte that gives a + in base64, where it has 62.
+		"tilde":        {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: "~~~~"},
 		"emulator":     {AccessKeyID: "test", SecretAccessKey: "test"},
 		"still living": {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Minute)},
 		"no expiry":    {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, Expires: time.Now().Add(-time.Minute)},
