@@ -68,7 +68,25 @@ func ExampleWithConfig() {
 	fmt.Println(token)
 }
 
-// One Provider for as long as the program runs, a fresh token for each request.
+// One Provider for as long as the program runs, and a client whose every request
+// carries a fresh token.
+func ExampleNewProvider() {
+	ctx := context.Background()
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: provider.Transport(nil)}
+
+	response, err := client.Get("https://bedrock.us-east-1.amazonaws.com/foundation-models")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	fmt.Println(response.Status)
+}
+
+// The header set by hand: a fresh token for each request.
 func ExampleProvider() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))

@@ -15,7 +15,9 @@ import (
 //
 // The token stays with the origin that it was meant for: a request that a
 // redirect made to another scheme, host or port than the first request's goes
-// on without an Authorization header, and one that comes back has it again.
+// on without an Authorization header, and one that comes back has it again. The
+// first request is trusted: a client that has an address of its own to call, as
+// OpenAI's have, must be given Bedrock's.
 //
 // The token is sent over HTTPS only, and over plain HTTP to localhost or a
 // loopback address; for any other URL the RoundTripper returns an error and

@@ -141,6 +141,23 @@ func TestVerifyChangedByte(t *testing.T) {
 	})
 }
 
+func TestVerifyOtherClock(t *testing.T) {
+	for ahead, want := range map[time.Duration]error{
+		-verify.Skew:               nil,
+		-verify.Skew - time.Second: verify.ErrNotYetValid,
+		time.Hour - time.Second:    nil,
+		time.Hour:                  verify.ErrExpired,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			other := service
+			other.ClockAhead = ahead
+			if _, err := other.Verify(good().token(t)); !errors.Is(err, want) {
+				t.Errorf("%v ahead: error is %v, want %v", ahead, err, want)
+			}
+		})
+	}
+}
+
 func TestVerifyUnknownCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nobody := service

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"io"
+	"testing"
+
+	"github.com/anthropics/anthropic-sdk-go"
+	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
+)
+
+func TestClient(t *testing.T) {
+	newClients := map[string]func(*testing.T, clienttest.Setup) (anthropic.MessageService, error){
+		"runtime": func(t *testing.T, s clienttest.Setup) (anthropic.MessageService, error) {
+			return newRuntimeClient(t.Context(), s.Provider, clienttest.Region, s.Endpoint, s.HTTPClient.Transport)
+		},
+		"mantle": func(t *testing.T, s clienttest.Setup) (anthropic.MessageService, error) {
+			return newMantleClient(t.Context(), s.Provider, s.Endpoint+"/anthropic", s.HTTPClient.Transport)
+		},
+	}
+	calls := map[string]func(context.Context, anthropic.MessageService, string, io.Writer) error{
+		"create": create, "create stream": createStream,
+	}
+	clients := map[string]clienttest.Client{}
+	for endpoint, newClient := range newClients {
+		for name, call := range calls {
+			clients[endpoint+" "+name] = clienttest.Client{
+				Attempts: 3, // the client's default
+				New: func(t *testing.T, s clienttest.Setup) clienttest.Call {
+					messages, err := newClient(t, s)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return func(ctx context.Context, w io.Writer) error {
+						return call(ctx, messages, "us.anthropic.claude-sonnet-4-5-20250929-v1:0", w)
+					}
+				},
+			}
+		}
+	}
+	clienttest.Run(t, clients)
+}
+
+func TestProgram(t *testing.T) {
+	const model = "/model/us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+	for name, program := range map[string]clienttest.Program{
+		"runtime":        {Path: model + "/invoke"},
+		"runtime stream": {Path: model + "/invoke-with-response-stream", Args: []string{"-stream"}},
+		"mantle":         {Path: "/anthropic/v1/messages", Base: "/anthropic", Args: []string{"-mantle"}},
+		"mantle stream":  {Path: "/anthropic/v1/messages", Base: "/anthropic", Args: []string{"-mantle", "-stream"}},
+	} {
+		program.Main = main
+		t.Run(name, program.Run)
+	}
+}

@@ -1,0 +1,94 @@
+// Bedrockruntime calls Converse and ConverseStream with the AWS SDK's client.
+//
+//	go run ./bedrockruntime -region us-east-1 -model us.amazon.nova-lite-v1:0 -stream
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
+	"github.com/bedrocktoken/bedrocktoken"
+)
+
+func main() {
+	region := flag.String("region", "us-east-1", "AWS region")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile")
+	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
+	stream := flag.Bool("stream", false, "call ConverseStream")
+	flag.Parse()
+
+	ctx := context.Background()
+	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	if err != nil {
+		log.Fatal(err)
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(*region), config.WithBaseEndpoint(*endpoint))
+	if err != nil {
+		log.Fatal(err)
+	}
+	call := converse
+	if *stream {
+		call = converseStream
+	}
+	if err := call(ctx, newClient(cfg, p), *model, os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func newClient(cfg aws.Config, p *bedrocktoken.Provider) *bedrockruntime.Client {
+	return bedrockruntime.NewFromConfig(cfg, func(o *bedrockruntime.Options) {
+		// Here and not in cfg, which AWS_BEARER_TOKEN_BEDROCK overrides.
+		o.BearerAuthTokenProvider = p
+		// Without it, the credentials in cfg sign the requests with SigV4.
+		o.AuthSchemePreference = []string{"httpBearerAuth"}
+	})
+}
+
+func converse(ctx context.Context, client *bedrockruntime.Client, model string, w io.Writer) error {
+	output, err := client.Converse(ctx, &bedrockruntime.ConverseInput{ModelId: &model, Messages: messages()})
+	if err != nil {
+		return err
+	}
+	if message, ok := output.Output.(*types.ConverseOutputMemberMessage); ok {
+		for _, block := range message.Value.Content {
+			if text, ok := block.(*types.ContentBlockMemberText); ok {
+				fmt.Fprint(w, text.Value)
+			}
+		}
+	}
+	_, err = fmt.Fprintln(w)
+	return err
+}
+
+func converseStream(ctx context.Context, client *bedrockruntime.Client, model string, w io.Writer) error {
+	output, err := client.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{ModelId: &model, Messages: messages()})
+	if err != nil {
+		return err
+	}
+	stream := output.GetStream()
+	defer stream.Close()
+	for event := range stream.Events() {
+		if delta, ok := event.(*types.ConverseStreamOutputMemberContentBlockDelta); ok {
+			if text, ok := delta.Value.Delta.(*types.ContentBlockDeltaMemberText); ok {
+				fmt.Fprint(w, text.Value)
+			}
+		}
+	}
+	fmt.Fprintln(w)
+	return stream.Err()
+}
+
+func messages() []types.Message {
+	return []types.Message{{
+		Role:    types.ConversationRoleUser,
+		Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "Say hello in one sentence."}},
+	}}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"io"
+	"testing"
+
+	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+)
+
+func TestClient(t *testing.T) {
+	newClients := map[string]func(*testing.T, clienttest.Setup) openai.Client{
+		"bedrock": func(t *testing.T, s clienttest.Setup) openai.Client {
+			client, err := newBedrockClient(t.Context(), s.Provider, clienttest.Region, s.Endpoint+"/openai/v1",
+				option.WithHTTPClient(s.HTTPClient))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return client
+		},
+		"generic": func(_ *testing.T, s clienttest.Setup) openai.Client {
+			return newGenericClient(s.Provider, s.Endpoint+"/v1", s.HTTPClient.Transport)
+		},
+	}
+	calls := map[string]func(context.Context, openai.Client, string, io.Writer) error{
+		"chat": chat, "chat stream": chatStream, "responses": respond, "responses stream": respondStream,
+	}
+	clients := map[string]clienttest.Client{}
+	for clientName, newClient := range newClients {
+		for callName, call := range calls {
+			clients[clientName+" "+callName] = clienttest.Client{
+				Attempts: 3, // the client's default
+				New: func(t *testing.T, s clienttest.Setup) clienttest.Call {
+					client := newClient(t, s)
+					return func(ctx context.Context, w io.Writer) error {
+						return call(ctx, client, "openai.gpt-oss-20b-1:0", w)
+					}
+				},
+			}
+		}
+	}
+	clienttest.Run(t, clients)
+}
+
+func TestProgram(t *testing.T) {
+	const base = "/openai/v1"
+	for name, program := range map[string]clienttest.Program{
+		"chat":             {Path: base + "/chat/completions"},
+		"chat stream":      {Path: base + "/chat/completions", Args: []string{"-stream"}},
+		"responses":        {Path: base + "/responses", Args: []string{"-responses"}},
+		"responses stream": {Path: base + "/responses", Args: []string{"-responses", "-stream"}},
+		"generic":          {Path: base + "/chat/completions", Args: []string{"-generic"}},
+	} {
+		program.Main, program.Base = main, base
+		t.Run(name, program.Run)
+	}
+}
