@@ -78,7 +78,7 @@ func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
 	}
 	fresh, err := r.source.Retrieve(ctx)
 	if err == nil {
-		err = checkCredentials(fresh)
+		err = checkCredentials(fresh, time.Now())
 	}
 	if err == nil {
 		held = &fresh
@@ -104,7 +104,7 @@ func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
 
 // checkCredentials tells why creds cannot sign a token that works, in words
 // that show nothing of them. The signer would take any.
-func checkCredentials(creds aws.Credentials) error {
+func checkCredentials(creds aws.Credentials, now time.Time) error {
 	switch {
 	case creds.AccessKeyID == "" && creds.SecretAccessKey == "":
 		return errors.New("both access key ID and secret access key are missing")
@@ -112,7 +112,7 @@ func checkCredentials(creds aws.Credentials) error {
 		return errors.New("the access key ID is missing")
 	case creds.SecretAccessKey == "":
 		return errors.New("the secret access key is missing")
-	case creds.Expired():
+	case creds.CanExpire && !now.Before(creds.Expires):
 		return fmt.Errorf("the credentials expired at %s", creds.Expires.UTC().Format(time.RFC3339))
 	}
 	for _, field := range [...]struct{ name, value string }{

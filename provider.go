@@ -86,13 +86,14 @@ func (p *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error
 	if ctxErr := contextError(ctx); ctxErr != nil {
 		return bearer.Token{}, ctxErr
 	}
+	now := time.Now()
 	if err == nil {
-		err = checkCredentials(creds)
+		err = checkCredentials(creds, now)
 	}
 	if err != nil {
 		return bearer.Token{}, credentialsError{err}
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	now = now.UTC().Truncate(time.Second) // as the token says it
 	value, err := presign(ctx, p.request, creds, p.region, now)
 	if err != nil {
 		return bearer.Token{}, err

@@ -57,15 +57,17 @@ const emptyPayloadHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 
 // unsignedRequest returns the request that a token is the presigned form of.
 func unsignedRequest(expiry time.Duration) *http.Request {
-	query := url.Values{
-		"Action":        {"CallWithBearerToken"},
-		"X-Amz-Expires": {strconv.FormatInt(int64(expiry/time.Second), 10)},
-	}
+	seconds := strconv.FormatInt(int64(expiry/time.Second), 10)
 	return &http.Request{
 		// The service recomputes the signature of a POST; it refuses a token
 		// that was signed as a GET, and one for a regional host.
 		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: "https", Host: "bedrock.amazonaws.com", Path: "/", RawQuery: query.Encode()},
+		URL: &url.URL{
+			Scheme:   "https",
+			Host:     "bedrock.amazonaws.com",
+			Path:     "/",
+			RawQuery: "Action=CallWithBearerToken&X-Amz-Expires=" + seconds,
+		},
 		Header: http.Header{},
 	}
 }
@@ -78,6 +80,6 @@ func presign(ctx context.Context, request *http.Request, creds aws.Credentials, 
 	if err != nil {
 		return "", fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	url := append([]byte(strings.TrimPrefix(signed, "https://")), "&Version=1"...)
-	return string(base64.StdEncoding.AppendEncode([]byte("bedrock-api-key-"), url)), nil
+	signed = strings.TrimPrefix(signed, "https://") + "&Version=1"
+	return string(base64.StdEncoding.AppendEncode([]byte("bedrock-api-key-"), []byte(signed))), nil
 }
