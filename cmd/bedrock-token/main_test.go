@@ -319,6 +319,24 @@ func TestBrokenOutput(t *testing.T) {
 	}
 }
 
+// The SDK's own warnings, which it writes past everybody, are not heard.
+func TestNoWarnings(t *testing.T) {
+	imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer imds.Close()
+	setenv(t, map[string]string{
+		"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds.URL, runMain: "yes",
+	})
+	var stdout, stderr strings.Builder
+	command := exec.CommandContext(t.Context(), os.Args[0])
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); command.ProcessState.ExitCode() != 1 {
+		t.Errorf("error %v, want exit status 1", err)
+	}
+	if stdout.String() != "" || !strings.HasPrefix(stderr.String(), "bedrock-token: no AWS credentials were found\n") || strings.Count(stderr.String(), "\n") != 2 {
+		t.Errorf("standard output %q, standard error:\n%s", stdout.String(), stderr.String())
+	}
+}
+
 // Ctrl-C ends the command while a source hangs, and while it waits for a code.
 func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
