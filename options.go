@@ -43,9 +43,9 @@ func WithRegion(region string) Option {
 // [WithConfig], else the SDK's default chain.
 //
 // A [Provider] caches what the source returns, so a raw one such as those of
-// the SDK's stscreds may be given as it is. An [*aws.CredentialsCache] is not
-// wrapped again: it renews when its own ExpiryWindow says so, and what it
-// reports as the credentials' end is believed.
+// the SDK's stscreds may be given as it is. An [*aws.CredentialsCache] is used as
+// it is: it renews as long ahead as its ExpiryWindow says, which is not at all by
+// default, and what it reports as the end of the credentials is believed.
 func WithCredentialsProvider(provider aws.CredentialsProvider) Option {
 	return func(o *options) { o.credentials = provider }
 }
@@ -72,6 +72,10 @@ func WithProfile(profile string) Option {
 // WithConfig takes region and credentials from a config that is loaded already,
 // in place of the SDK's default chain: nothing is read from files or the
 // environment. [WithRegion] and [WithCredentialsProvider] come before it.
+//
+// The credentials of a loaded config are an [*aws.CredentialsCache]. For a
+// [Provider] load it with config.WithCredentialsCacheOptions and an ExpiryWindow
+// of a minute or more; see [WithCredentialsProvider].
 func WithConfig(cfg aws.Config) Option {
 	return func(o *options) { o.config = &cfg }
 }

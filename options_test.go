@@ -307,14 +307,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 		get := func(want aws.Credentials) {
 			t.Helper()
-			token, err := provider.RetrieveBearerToken(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			verified, err := authority.verify(token.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
+			token, verified := authority.token(t, provider)
 			if verified.AccessKeyID != want.AccessKeyID || !token.Expires.Equal(want.Expires) {
 				t.Fatalf("signed by %s until %v, want %s until %v", verified.AccessKeyID, token.Expires, want.AccessKeyID, want.Expires)
 			}

@@ -82,6 +82,20 @@ func (a *authority) verify(token string) (verify.Token, error) {
 	}}.Verify(token)
 }
 
+// token returns a token of provider that is found good, or ends the test.
+func (a *authority) token(t *testing.T, provider *bedrocktoken.Provider) (bearer.Token, verify.Token) {
+	t.Helper()
+	token, err := provider.RetrieveBearerToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, err := a.verify(token.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token, verified
+}
+
 var errOutage = errors.New("the source is out of order")
 
 func TestConcurrentColdCallers(t *testing.T) {
@@ -189,14 +203,7 @@ func TestRenewal(t *testing.T) {
 				provider := newProvider(t, source)
 				get := func(calls int32) {
 					t.Helper()
-					token, err := provider.RetrieveBearerToken(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					verified, err := authority.verify(token.Value)
-					if err != nil {
-						t.Fatal(err)
-					}
+					token, verified := authority.token(t, provider)
 					if n := source.calls.Load(); n != calls || verified.AccessKeyID != authority.last.AccessKeyID {
 						t.Fatalf("%d retrievals, want %d", n, calls)
 					}
@@ -241,13 +248,7 @@ func TestRenewalFails(t *testing.T) {
 				provider := newProvider(t, source)
 				get := func() {
 					t.Helper()
-					token, err := provider.RetrieveBearerToken(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err := authority.verify(token.Value); err != nil {
-						t.Fatal(err)
-					}
+					token, _ := authority.token(t, provider)
 					if want := authority.last.Expires; !token.Expires.Equal(want) {
 						t.Fatalf("expires at %v, want %v", token.Expires, want)
 					}
@@ -294,14 +295,7 @@ func TestRenewalRecovers(t *testing.T) {
 		}})
 		signer := func() string {
 			t.Helper()
-			token, err := provider.Token(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			verified, err := authority.verify(token)
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, verified := authority.token(t, provider)
 			return verified.AccessKeyID
 		}
 		first := signer()
@@ -359,14 +353,7 @@ func TestSecondsLeft(t *testing.T) {
 				source := &source{retrieve: func(context.Context) (aws.Credentials, error) { return creds, nil }}
 				provider := newProvider(t, source, bedrocktoken.WithExpiry(time.Hour))
 				for time.Now().Before(creds.Expires) {
-					token, err := provider.RetrieveBearerToken(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					verified, err := authority.verify(token.Value)
-					if err != nil {
-						t.Fatal(err)
-					}
+					token, verified := authority.token(t, provider)
 					if !token.Expires.Equal(creds.Expires) || verified.Expiry != time.Hour {
 						t.Errorf("expires at %v, want %v; %v on the wire, want an hour", token.Expires, creds.Expires, verified.Expiry)
 					}
