@@ -22,7 +22,7 @@ const (
 	// The pause after a renewal that failed or brought nothing better.
 	retryPause = 10 * time.Second
 
-	// How long a renewal may keep callers waiting who could still be served.
+	// How long a renewal may take while there are credentials to go on with.
 	renewalTimeout = 10 * time.Second
 )
 
@@ -89,7 +89,7 @@ func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
 
 	creds := *held
 	if creds.CanExpire {
-		now := time.Now().Round(0)
+		now := time.Now().Round(0) // the wall clock, again
 		lead := min(max(held.Expires.Sub(now)/12, minLead), maxLead)
 		renewal := held.Expires.Add(-lead)
 		if err != nil || !renewal.After(now) {
@@ -112,7 +112,7 @@ func checkCredentials(creds aws.Credentials, now time.Time) error {
 		return errors.New("the access key ID is missing")
 	case creds.SecretAccessKey == "":
 		return errors.New("the secret access key is missing")
-	case creds.CanExpire && !now.Before(creds.Expires):
+	case creds.CanExpire && !now.Round(0).Before(creds.Expires): // by the wall clock, which a suspended machine does not stop
 		return fmt.Errorf("the credentials expired at %s", creds.Expires.UTC().Format(time.RFC3339))
 	}
 	for _, field := range [...]struct{ name, value string }{

@@ -23,11 +23,11 @@ import (
 //
 // Credentials that expire are renewed when a token is asked for, at most 5
 // minutes and at least 1 minute before they end, by one retrieval however many
-// callers wait. If that fails, the Provider signs with those that it holds and
-// tries again after 10 seconds; callers see the source's error when these have
-// ended, and a token again as soon as the source answers. This is so for the
-// SDK's default chain and for any source but an [*aws.CredentialsCache], which
-// is used as it is.
+// callers wait. If that fails, or takes more than 10 seconds, the Provider signs
+// with those that it holds and tries again after 10 seconds; callers see the
+// source's error when these have ended, and a token again as soon as the source
+// answers. This is so for the SDK's default chain and for any source but an
+// [*aws.CredentialsCache], which is used as it is.
 //
 // A cancelled caller returns at once with the error of its context, even while
 // the source hangs, and takes nothing from the others that wait.
