@@ -48,7 +48,8 @@ func BenchmarkProviderToken(b *testing.B) {
 }
 
 // benchmark calls sign one after the other, from many goroutines, and in turn
-// with the floor, which gives their ratio however busy the machine is.
+// with the floor, so that their ratio is spared the machine's slower and faster
+// spells.
 func benchmark(b *testing.B, sign func()) {
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()

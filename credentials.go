@@ -122,7 +122,7 @@ func checkCredentials(creds aws.Credentials, now time.Time) error {
 	} {
 		for i := range len(field.value) {
 			if c := field.value[i]; c <= ' ' || c >= 0x7f {
-				return fmt.Errorf("the %s has a blank, a line break or another character that none has", field.name)
+				return fmt.Errorf("the %s contains a space, a line break or another character that cannot be part of it", field.name)
 			}
 		}
 	}

@@ -6,7 +6,13 @@
 // needs AWS credentials and no network. [ProvideToken] makes a single token; a
 // service that runs for longer than a token lives keeps a [Provider], which
 // signs a fresh one on every call, or gives [Provider.Transport] to its
-// [net/http.Client].
+// [net/http.Client]:
+//
+//	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	client := &http.Client{Transport: provider.Transport(nil)}
 //
 // # Lifetime
 //

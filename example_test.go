@@ -6,9 +6,11 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -19,11 +21,12 @@ import (
 // Region and credentials come from the SDK's default chain: the environment, the
 // shared config files, an IAM role.
 func ExampleProvideToken() {
-	token, err := bedrocktoken.ProvideToken(context.Background())
+	ctx := context.Background()
+	token, err := bedrocktoken.ProvideToken(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(token)
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
 // Everything given: nothing is read from files or the environment.
@@ -47,25 +50,34 @@ func ExampleWithProfile() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(token)
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
-// A config that the program has loaded already, here because the profile's role
-// asks for an MFA code.
+// A config that the program has loaded, here because the profile's role asks for
+// an MFA code. Its credentials are renewed as long ahead as it says.
 func ExampleWithConfig() {
 	ctx := context.Background()
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
 			o.TokenProvider = stscreds.StdinTokenProvider
-		}))
+		}),
+		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 5 * time.Minute }),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
-	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(cfg))
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithConfig(cfg))
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(token)
+	client := &http.Client{Transport: provider.Transport(nil)}
+
+	response, err := client.Get("https://bedrock.us-east-1.amazonaws.com/foundation-models")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	fmt.Println(response.Status)
 }
 
 // One Provider for as long as the program runs, and a client whose every request
@@ -114,7 +126,7 @@ func ExampleProvider() {
 	fmt.Println(response.Status)
 }
 
-// When a token dies: here with its expiry, since the credentials are for good.
+// When a token dies: here with its expiry, since the credentials do not expire.
 func ExampleProvider_RetrieveBearerToken() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx,
@@ -159,8 +171,8 @@ func ExampleProvider_tokenCache() {
 	// Output: true
 }
 
-// An http.Client whose every request carries a token. The server stands for
-// Bedrock.
+// An http.Client whose every request carries a token. The server stands in
+// for Bedrock.
 func ExampleProvider_Transport() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println(r.Header.Get("Authorization")[:37])

@@ -60,8 +60,9 @@ func WithExpiry(expiry time.Duration) Option {
 
 // WithProfile sets the profile of the shared config and credentials files to
 // load, as AWS_PROFILE does, but preferred to credentials in the environment.
-// It cannot be combined with [WithConfig], which loads nothing. An empty string
-// is the same as not given.
+// It is for what the other options do not give, and unused if they give both
+// region and credentials. It cannot be combined with [WithConfig], which loads
+// nothing. An empty string is the same as not given.
 //
 // A profile that asks for an MFA code needs [WithConfig]: load the config with
 // an stscreds.AssumeRoleOptions.TokenProvider of your own.
@@ -71,7 +72,7 @@ func WithProfile(profile string) Option {
 
 // WithConfig takes region and credentials from a config that is loaded already,
 // in place of the SDK's default chain: nothing is read from files or the
-// environment. [WithRegion] and [WithCredentialsProvider] come before it.
+// environment. [WithRegion] and [WithCredentialsProvider] take precedence.
 //
 // The credentials of a loaded config are an [*aws.CredentialsCache]. For a
 // [Provider] load it with config.WithCredentialsCacheOptions and an ExpiryWindow
@@ -175,7 +176,7 @@ func checkRegion(region string) error {
 		plausible = plausible && label != "" && strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 	}
 	if !plausible {
-		return fmt.Errorf("%w: %.80q is not the name of one, such as \"us-east-1\"", ErrRegion, region)
+		return fmt.Errorf("%w: %.80q is not the name of a region, such as \"us-east-1\"", ErrRegion, region)
 	}
 	return nil
 }

@@ -16,24 +16,26 @@ import (
 // concurrent use.
 //
 // It holds credentials, never tokens. Signing is local and takes microseconds,
-// and a token kept is one that outlives credentials which were rotated, revoked
-// or read again. Whoever wants tokens reused all the same wraps the Provider:
+// and a kept token would still be sent after its credentials were rotated or
+// revoked, and be refused. To reuse tokens all the same, wrap the Provider:
 //
 //	bearer.NewTokenCache(p, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
 //
-// Credentials that expire are renewed when a token is asked for, at most 5
-// minutes and at least 1 minute before they end, by one retrieval however many
-// callers wait. If that fails, or takes more than 10 seconds, the Provider signs
+// Credentials that expire are renewed by the first call in the last twelfth of
+// their life, though 5 minutes before their end at most and 1 minute at least,
+// with one retrieval however many callers wait. If that fails the Provider signs
 // with those that it holds and tries again after 10 seconds; callers see the
 // source's error when these have ended, and a token again as soon as the source
-// answers. This is so for the SDK's default chain and for any source but an
-// [*aws.CredentialsCache], which is used as it is.
+// answers. A source that hangs is given up after 10 seconds through its context.
+// All this is so for the SDK's default chain and for any source but an
+// [*aws.CredentialsCache], which is used as it is, also that of [WithConfig].
 //
 // A cancelled caller returns at once with the error of its context, even while
 // the source hangs, and takes nothing from the others that wait.
 //
 // A Provider is a [bearer.TokenProvider], so it can be given to the clients of
-// the AWS SDK. Printed with any verb it shows no secret.
+// the AWS SDK. Printed with any verb it shows no secret. Its zero value is of no
+// use: all of its tokens are [ErrCredentials].
 type Provider struct {
 	region      string
 	expiry      time.Duration

@@ -51,16 +51,17 @@ func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 	return p.Token(ctx)
 }
 
-// emptyPayloadHash is the SHA-256 of no bytes at all. The service refuses
-// UNSIGNED-PAYLOAD.
+// emptyPayloadHash is the SHA-256 of no bytes at all. The service refused
+// UNSIGNED-PAYLOAD on 2026-09-02.
 const emptyPayloadHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // unsignedRequest returns the request that a token is the presigned form of.
 func unsignedRequest(expiry time.Duration) *http.Request {
 	seconds := strconv.FormatInt(int64(expiry/time.Second), 10)
 	return &http.Request{
-		// The service recomputes the signature of a POST; it refuses a token
-		// that was signed as a GET, and one for a regional host.
+		// As the official generators have it: the service recomputes the
+		// signature of a POST to this host. It refused a token that was signed
+		// as a GET, and one for a regional host, on 2026-09-02.
 		Method: http.MethodPost,
 		URL: &url.URL{
 			Scheme:   "https",

@@ -279,12 +279,12 @@ func TestCredentials(t *testing.T) {
 		"no id":                    {aws.Credentials{SecretAccessKey: secretKey}, "access key ID is missing"},
 		"dead":                     {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(-time.Nanosecond)}, "expired at"},
 		"long dead":                {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true}, "expired at"},
-		"line break after id":      {aws.Credentials{AccessKeyID: accessKeyID + "\n", SecretAccessKey: secretKey}, "access key ID has"},
-		"line break after secret":  {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\n"}, "secret access key has"},
-		"line break after session": {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken + "\r\n"}, "session token has"},
-		"blank secret":             {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: " "}, "secret access key has"},
-		"NUL":                      {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: "\x00"}, "secret access key has"},
-		"not ASCII":                {aws.Credentials{AccessKeyID: "AKIÀ", SecretAccessKey: secretKey}, "access key ID has"},
+		"line break after id":      {aws.Credentials{AccessKeyID: accessKeyID + "\n", SecretAccessKey: secretKey}, "access key ID contains"},
+		"line break after secret":  {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\n"}, "secret access key contains"},
+		"line break after session": {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken + "\r\n"}, "session token contains"},
+		"blank secret":             {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: " "}, "secret access key contains"},
+		"NUL":                      {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: "\x00"}, "secret access key contains"},
+		"not ASCII":                {aws.Credentials{AccessKeyID: "AKIÀ", SecretAccessKey: secretKey}, "access key ID contains"},
 	}
 	for name, test := range bad {
 		t.Run(name, func(t *testing.T) {

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	flags.SetOutput(io.Discard) // errors in two lines are said below
 	region := flags.String("region", "", "`region` that the token is for; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
 	profile := flags.String("profile", "", "`profile` of the shared config files; default: AWS_PROFILE")
-	expiry := flags.Duration("expiry", 12*time.Hour, "how long the token lives, from 1s to 12h")
+	expiry := flags.Duration("expiry", 12*time.Hour, "how long the token lives, such as 30m: 1s to 12h")
 	asJSON := flags.Bool("json", false, "print token, expiration and region as JSON")
 	version := flags.Bool("version", false, "print the version")
 	switch err := flags.Parse(args); {
@@ -156,10 +156,13 @@ func explain(err error, region string) string {
 	var (
 		noProfile   config.SharedConfigProfileNotExistError
 		noSSO       *ssocreds.InvalidTokenError
-		operation   *smithy.OperationError
+		operation   = new(smithy.OperationError) // the innermost, if any
 		refusal     smithy.APIError
 		unreachable *url.Error
 	)
+	for cause := err; errors.As(cause, &operation); {
+		cause = operation.Err
+	}
 	switch {
 	case errors.Is(err, bedrocktoken.ErrRegion) && region == "":
 		return "no region is set\nGive -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
@@ -173,11 +176,13 @@ func explain(err error, region string) string {
 		return "the SSO session has expired, or there is none\nSign in with aws sso login, for the same profile."
 	case strings.Contains(err.Error(), "login token"):
 		return "the login session has expired, or there is none\nSign in with aws login, for the same profile."
-	case errors.As(err, &operation) && operation.Service() == "ec2imds":
+	case operation.Service() == "ec2imds" && (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == ""):
+		return "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set\nSet the other one too, or name a profile with -profile."
+	case operation.Service() == "ec2imds":
 		return "no AWS credentials were found\nSet AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
-	case errors.As(err, &operation) && errors.As(err, &refusal):
+	case operation.Service() != "" && errors.As(err, &refusal):
 		return fmt.Sprintf("%s refused %s: %s: %s", operation.Service(), operation.Operation(), refusal.ErrorCode(), oneLine(refusal.ErrorMessage()))
-	case errors.As(err, &operation) && errors.As(err, &unreachable):
+	case operation.Service() != "" && errors.As(err, &unreachable):
 		return fmt.Sprintf("%s cannot be reached: %s", operation.Service(), oneLine(unreachable.Error()))
 	}
 	return strings.TrimPrefix(oneLine(err.Error()), "bedrocktoken: ")

@@ -215,6 +215,9 @@ aws_secret_access_key = secret
 region = us-east-1
 role_arn = arn:aws:iam::123456789012:role/team
 source_profile = keys
+[profile sourceless]
+region = us-east-1
+role_arn = arn:aws:iam::123456789012:role/team
 [profile process]
 region = us-east-1
 credential_process = exit 3
@@ -246,7 +249,9 @@ login_session = arn:aws:sts::123456789012:assumed-role/team/me
 		"no region":             {keys, nil, 1, []string{"no region", "-region", "AWS_REGION"}},
 		"bad region in profile": {nil, []string{"-profile", "bad-region"}, 1, []string{`"us_east_1"`, "-region"}},
 		"no credentials":        {nil, []string{"-region", "us-east-1"}, 1, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID", "-profile"}},
-		"line break in secret":  {map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey + "\n"}, []string{"-region", "us-east-1"}, 1, []string{"secret access key has", "line break"}},
+		"half the keys":         {map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID}, []string{"-region", "us-east-1"}, 1, []string{"only one of", "AWS_SECRET_ACCESS_KEY"}},
+		"role without a source": {nil, []string{"-profile", "sourceless"}, 1, []string{"no AWS credentials"}},
+		"line break in secret":  {map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey + "\n"}, []string{"-region", "us-east-1"}, 1, []string{"secret access key contains", "line break"}},
 		"no such profile":       {nil, []string{"-profile", "nobody"}, 1, []string{`"nobody"`, "-profile"}},
 		"no such AWS_PROFILE":   {map[string]string{"AWS_PROFILE": "nobody"}, nil, 1, []string{`"nobody"`, "AWS_PROFILE"}},
 		"half a profile":        {nil, []string{"-profile", "half"}, 1, []string{"partial credentials"}},

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	region := flag.String("region", "us-east-1", "AWS region")
-	model := flag.String("model", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "model or inference profile")
+	model := flag.String("model", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's")
 	mantle := flag.Bool("mantle", false, "use bedrock-mantle")
 	stream := flag.Bool("stream", false, "stream the answer")

@@ -23,9 +23,12 @@ import (
 func main() {
 	role := flag.String("role", "", "ARN of the role to assume")
 	region := flag.String("region", "us-east-1", "AWS region")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	flag.Parse()
+	if *role == "" {
+		log.Fatal("-role is missing")
+	}
 
 	ctx := context.Background()
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(*region))

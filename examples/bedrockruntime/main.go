@@ -20,7 +20,7 @@ import (
 
 func main() {
 	region := flag.String("region", "us-east-1", "AWS region")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	stream := flag.Bool("stream", false, "call ConverseStream")
 	flag.Parse()

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,24 +25,25 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "us-east-1", "AWS region")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile")
+	region := flag.String("region", cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), "AWS region")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's control plane and runtime")
 	flag.Parse()
 
 	log.SetFlags(0)
-	p, err := bedrocktoken.NewProvider(context.Background(), bedrocktoken.WithRegion(*region))
-	if err != nil {
-		log.Fatal(err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithRegion(*region))
+	if errors.Is(err, bedrocktoken.ErrCredentials) {
+		log.Fatal(err, "\n", notSignedIn)
 	}
-	token, err := p.Token(context.Background())
 	if err != nil {
 		log.Fatal(err)
 	}
 	if os.Getenv("AWS_BEARER_TOKEN_BEDROCK") != "" {
 		fmt.Println("AWS_BEARER_TOKEN_BEDROCK is set: not used here, but some clients send it whatever the code says")
 	}
-	if !check(os.Stdout, http.DefaultClient, token, *region, *model, *endpoint) {
+	if !check(ctx, os.Stdout, http.DefaultClient, token, *region, *model, *endpoint) {
 		os.Exit(1)
 	}
 }
@@ -49,7 +51,13 @@ func main() {
 // A diagnosis is a row of the README's troubleshooting table.
 type diagnosis struct{ cause, remedy string }
 
+func (d diagnosis) String() string {
+	return fmt.Sprintf("  likely cause: %s\n  remedy: %s", d.cause, strings.ReplaceAll(d.remedy, "`", ""))
+}
+
 var (
+	notSignedIn   = diagnosis{"not signed in", "`aws login` or `aws sso login`, and `AWS_PROFILE` or `WithProfile`"}
+	unreachable   = diagnosis{"the region has no Bedrock, or the network no way to it", "check the region, the proxy and the network"}
 	clockIsOff    = diagnosis{"the machine's clock is off", "set it by NTP"}
 	expired       = diagnosis{"the credentials that signed the token have expired", "sign in again; in a service, ask a `Provider` for each request"}
 	anotherRegion = diagnosis{"the token was signed for another region than the endpoint's", "`WithRegion` with the region of the endpoint"}
@@ -58,14 +66,14 @@ var (
 
 // check calls both endpoints, writes what came of it, and returns whether both
 // accepted the token.
-func check(w io.Writer, client *http.Client, token, region, model, endpoint string) bool {
+func check(ctx context.Context, w io.Writer, client *http.Client, token, region, model, endpoint string) bool {
 	const prompt = `{"messages": [{"role": "user", "content": [{"text": "Hello"}]}], "inferenceConfig": {"maxTokens": 1}}`
 	accepted := true
 	for _, call := range []struct{ name, method, base, path, body string }{
 		{"control plane", http.MethodGet, "https://bedrock." + region + ".amazonaws.com", "/foundation-models", ""},
 		{"runtime", http.MethodPost, "https://bedrock-runtime." + region + ".amazonaws.com", "/model/" + url.PathEscape(model) + "/converse", prompt},
 	} {
-		request, err := http.NewRequest(call.method, cmp.Or(endpoint, call.base)+call.path, strings.NewReader(call.body))
+		request, err := http.NewRequestWithContext(ctx, call.method, cmp.Or(endpoint, call.base)+call.path, strings.NewReader(call.body))
 		if err != nil {
 			fmt.Fprintf(w, "%s: %v\n", call.name, err)
 			accepted = false
@@ -77,7 +85,7 @@ func check(w io.Writer, client *http.Client, token, region, model, endpoint stri
 		accepted = accepted && ok
 		fmt.Fprintf(w, "%s %s: %s\n", call.name, request.URL.Host, strings.ReplaceAll(verdict, token, "(the token)"))
 		if why != (diagnosis{}) {
-			fmt.Fprintf(w, "  likely cause: %s\n  remedy: %s\n", why.cause, why.remedy)
+			fmt.Fprintln(w, why)
 		}
 	}
 	return accepted
@@ -86,7 +94,7 @@ func check(w io.Writer, client *http.Client, token, region, model, endpoint stri
 func try(client *http.Client, request *http.Request, region string) (verdict string, why diagnosis, accepted bool) {
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Sprintf("cannot be reached: %v", err), diagnosis{}, false
+		return fmt.Sprintf("cannot be reached: %v", err), unreachable, false
 	}
 	defer response.Body.Close()
 	message := reason(response)

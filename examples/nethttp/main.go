@@ -15,17 +15,19 @@ import (
 	"log"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/bedrocktoken/bedrocktoken"
 )
 
 func main() {
 	region := flag.String("region", "us-east-1", "AWS region")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	flag.Parse()
 
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
 	if err != nil {
 		log.Fatal(err)

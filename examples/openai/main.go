@@ -37,9 +37,11 @@ func main() {
 		log.Fatal(err)
 	}
 	baseURL := cmp.Or(*endpoint, "https://bedrock-runtime."+*region+".amazonaws.com/openai/v1")
-	client, err := newBedrockClient(ctx, p, *region, baseURL)
+	var client openai.Client
 	if *generic {
-		client, err = newGenericClient(p, baseURL, nil), nil
+		client = newGenericClient(p, baseURL, nil)
+	} else {
+		client, err = newBedrockClient(ctx, p, *region, baseURL)
 	}
 	if err != nil {
 		log.Fatal(err)
