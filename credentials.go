@@ -19,11 +19,14 @@ const (
 	minLead = time.Minute
 	maxLead = 5 * time.Minute
 
-	// The pause after a renewal that failed or brought nothing better.
+	// How long callers wait for a renewal who have credentials to go on with.
+	renewalWait = 3 * time.Second
+
+	// The pause after a renewal that failed, hung or brought nothing better.
 	retryPause = 10 * time.Second
 
-	// How long a renewal may take while there are credentials to go on with.
-	renewalTimeout = 10 * time.Second
+	// When a source is given up, so that it can be asked again.
+	retrievalTimeout = 2 * time.Minute
 )
 
 // cached returns a function for many calls of source at a time. It is a
@@ -47,57 +50,73 @@ func uncached(chain *aws.CredentialsCache) aws.CredentialsProvider {
 }
 
 // A renewer caches the credentials of source and renews them ahead of their
-// end; while that fails, it goes on with those that it holds.
+// end; while that fails or hangs, it goes on with those that it holds.
 //
-// The SDK's cache does the work of a cache: one retrieval at a time, and callers
-// that may leave it. But it knows only one time of its credentials, and takes an
-// ExpiryWindow off that again whenever a renewal fails. So here its Expires is
-// the time of the next renewal, and the credentials as they are lie in held.
+// The SDK's cache sees to it that there is one retrieval at a time, which callers
+// may leave. It cannot do the rest: its ExpiryWindow hides when credentials end,
+// and is subtracted once more when a renewal fails. So what it takes for the end
+// is the time of the next renewal, and the credentials as they are lie in held.
 type renewer struct {
 	source aws.CredentialsProvider
 	cache  *aws.CredentialsCache
-	held   atomic.Pointer[aws.Credentials]
+	held   atomic.Pointer[heldCredentials]
 }
 
-// retrieve returns credentials with the true time of their end.
+type heldCredentials struct {
+	aws.Credentials
+	renewal time.Time // unless they are for good
+}
+
+func (h *heldCredentials) serve() bool { return h != nil && !h.Expired() }
+
 func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
-	if _, err := r.cache.Retrieve(ctx); err != nil {
+	held := r.held.Load()
+	wait := ctx
+	if held.serve() {
+		if !held.CanExpire || time.Now().Before(held.renewal) {
+			return held.Credentials, nil
+		}
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, min(renewalWait, time.Until(held.Expires)))
+		defer cancel()
+	}
+	_, err := r.cache.Retrieve(wait)
+	switch {
+	case err == nil:
+		return r.held.Load().Credentials, nil
+	case wait.Err() == nil || ctx.Err() != nil:
 		return aws.Credentials{}, err
 	}
-	return *r.held.Load(), nil
+	// The renewal goes on without this caller, and without others for a while.
+	r.held.CompareAndSwap(held, &heldCredentials{held.Credentials, time.Now().Add(retryPause)})
+	return r.retrieve(ctx)
 }
 
 // renew returns credentials whose Expires is the time to renew them.
 func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
-	held := r.held.Load()
-	serves := func() bool { return held != nil && !held.Expired() }
-	if serves() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, renewalTimeout)
-		defer cancel()
-	}
-	fresh, err := r.source.Retrieve(ctx)
+	ctx, cancel := context.WithTimeout(ctx, retrievalTimeout)
+	defer cancel()
+	creds, err := r.source.Retrieve(ctx)
 	if err == nil {
-		err = checkCredentials(fresh, time.Now())
+		err = checkCredentials(creds, time.Now())
 	}
-	if err == nil {
-		held = &fresh
-		r.held.Store(held)
-	} else if !serves() {
-		return aws.Credentials{}, err
+	if err != nil {
+		held := r.held.Load()
+		if !held.serve() {
+			return aws.Credentials{}, err
+		}
+		creds = held.Credentials
 	}
 
-	creds := *held
-	if creds.CanExpire {
-		now := time.Now().Round(0) // the wall clock, again
-		lead := min(max(held.Expires.Sub(now)/12, minLead), maxLead)
-		renewal := held.Expires.Add(-lead)
-		if err != nil || !renewal.After(now) {
-			renewal = now.Add(retryPause)
-		}
-		if renewal.Before(held.Expires) {
-			creds.Expires = renewal
-		}
+	now := time.Now().Round(0) // the wall clock, as in checkCredentials
+	lead := min(max(creds.Expires.Sub(now)/12, minLead), maxLead)
+	renewal := creds.Expires.Add(-lead)
+	if err != nil || !renewal.After(now) {
+		renewal = now.Add(retryPause)
+	}
+	r.held.Store(&heldCredentials{creds, renewal})
+	if renewal.Before(creds.Expires) {
+		creds.Expires = renewal
 	}
 	return creds, nil
 }
@@ -136,7 +155,7 @@ func (e credentialsError) Unwrap() []error { return []error{ErrCredentials, e.ca
 
 func (e credentialsError) Error() string {
 	var process *processcreds.ProviderError
-	if errors.As(e.cause, &process) {
+	if errors.As(e.cause, &process) && process != nil {
 		// Its text can quote the output of the process, with the keys in it.
 		innermost := process.Err
 		for errors.Unwrap(innermost) != nil {

@@ -142,6 +142,9 @@ func (o *options) load(ctx context.Context) error {
 			*c = aws.CredentialsCacheOptions{} // a window would hide when the credentials end
 		}),
 	)
+	if ctxErr := contextError(ctx); ctxErr != nil {
+		return ctxErr
+	}
 	switch {
 	case err != nil && o.credentials != nil:
 		return fmt.Errorf("%w: %w", ErrRegion, err)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/bedrocktoken/bedrocktoken"
@@ -40,7 +41,7 @@ func setenv(t *testing.T, env map[string]string) {
 
 func TestResolveRegion(t *testing.T) {
 	writeConfig(t, "[default]\nregion = from-default-profile\n[profile team]\nregion = from-team-profile\n")
-	config := bedrocktoken.WithConfig(aws.Config{Region: "from-config"})
+	loaded := bedrocktoken.WithConfig(aws.Config{Region: "from-config"})
 	tests := map[string]struct {
 		env  map[string]string
 		opts []bedrocktoken.Option
@@ -56,11 +57,11 @@ func TestResolveRegion(t *testing.T) {
 		"WithRegion":           {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("given")}, "given"},
 		"empty WithRegion":     {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("")}, "from-env"},
 		"the last counts":      {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("one"), nil, bedrocktoken.WithRegion("two")}, "two"},
-		"config":               {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{config}, "from-config"},
-		"config and region":    {nil, []bedrocktoken.Option{config, bedrocktoken.WithRegion("given")}, "given"},
-		"region and config":    {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("given"), config}, "given"},
-		"config, empty region": {nil, []bedrocktoken.Option{config, bedrocktoken.WithRegion("")}, "from-config"},
-		"config, no profile":   {nil, []bedrocktoken.Option{config, bedrocktoken.WithProfile("")}, "from-config"},
+		"config":               {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{loaded}, "from-config"},
+		"config and region":    {nil, []bedrocktoken.Option{loaded, bedrocktoken.WithRegion("given")}, "given"},
+		"region and config":    {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("given"), loaded}, "given"},
+		"config, empty region": {nil, []bedrocktoken.Option{loaded, bedrocktoken.WithRegion("")}, "from-config"},
+		"config, no profile":   {nil, []bedrocktoken.Option{loaded, bedrocktoken.WithProfile("")}, "from-config"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -97,6 +98,9 @@ func TestResolveRegion(t *testing.T) {
 			if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
 				t.Fatalf("got %q and error %v, want ErrRegion", token, err)
 			}
+			if missing := new(config.SharedConfigProfileNotExistError); name == "profile that is not there" && !errors.As(err, missing) {
+				t.Errorf("error %v hides its cause", err)
+			}
 			for _, part := range test.says {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("error %q does not say %q", err, part)
@@ -126,7 +130,7 @@ credential_process = /does/not/exist
 `)
 	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret"}
 	given := bedrocktoken.WithCredentialsProvider(static("given", "secret", ""))
-	config := bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static("from-config", "secret", "")})
+	loaded := bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static("from-config", "secret", "")})
 	var nilPointer *credentials.StaticCredentialsProvider
 	var nilCache *aws.CredentialsCache
 	tests := map[string]struct {
@@ -140,11 +144,11 @@ credential_process = /does/not/exist
 		"WithProfile before env":  {env, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile"},
 		"given":                   {env, []bedrocktoken.Option{given}, "given"},
 		"given, and profile":      {nil, []bedrocktoken.Option{given, bedrocktoken.WithProfile("team")}, "given"},
-		"config":                  {env, []bedrocktoken.Option{config}, "from-config"},
-		"config and given":        {env, []bedrocktoken.Option{config, given}, "given"},
-		"given and config":        {env, []bedrocktoken.Option{given, config}, "given"},
+		"config":                  {env, []bedrocktoken.Option{loaded}, "from-config"},
+		"config and given":        {env, []bedrocktoken.Option{loaded, given}, "given"},
+		"given and config":        {env, []bedrocktoken.Option{given, loaded}, "given"},
 		"nil":                     {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nil)}, "from-env"},
-		"nil, config":             {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nil), config}, "from-config"},
+		"nil, config":             {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nil), loaded}, "from-config"},
 		"nil takes back":          {env, []bedrocktoken.Option{given, bedrocktoken.WithCredentialsProvider(nil)}, "from-env"},
 		"nil pointer":             {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nilPointer)}, "from-env"},
 		"nil cache":               {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nilCache)}, "from-env"},

@@ -26,7 +26,7 @@ import (
 // with one retrieval however many callers wait. If that fails the Provider signs
 // with those that it holds and tries again after 10 seconds; callers see the
 // source's error when these have ended, and a token again as soon as the source
-// answers. A source that hangs is given up after 10 seconds through its context.
+// answers. If it hangs, callers wait 3 seconds before they go on in the same way.
 // All this is so for the SDK's default chain and for any source but an
 // [*aws.CredentialsCache], which is used as it is, also that of [WithConfig].
 //

@@ -148,6 +148,27 @@ func TestExpires(t *testing.T) {
 			})
 		})
 	}
+	t.Run("for good", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, Expires: time.Now()} // but they cannot expire
+			for kind, source := range providers(creds) {
+				token, err := newProvider(t, source, bedrocktoken.WithExpiry(expiry)).RetrieveBearerToken(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := time.Now().Add(expiry); !token.CanExpire || !token.Expires.Equal(want) {
+					t.Errorf("%s: said to expire at %v, want %v", kind, token.Expires, want)
+				}
+			}
+		})
+	})
+	t.Run("error", func(t *testing.T) {
+		for kind, source := range providers(aws.Credentials{}) {
+			if token, err := newProvider(t, source).RetrieveBearerToken(t.Context()); err == nil || token != (bearer.Token{}) {
+				t.Errorf("%s: got %+v and error %v", kind, token, err)
+			}
+		}
+	})
 }
 
 // A cache is used as it is: invalidating it shows at once, and so does its
@@ -312,33 +333,100 @@ func TestRenewalRecovers(t *testing.T) {
 	})
 }
 
-// A renewal that hangs keeps nobody waiting for long who can be served.
+// A renewal that hangs keeps callers waiting for a moment, now and then, for as
+// long as they can be served; and it is given up, so that the source is asked
+// again.
 func TestRenewalHangs(t *testing.T) {
+	for name, deaf := range map[string]bool{"heeds its context": false, "deaf to its context": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var authority authority
+				hangs := false
+				source := &source{retrieve: func(ctx context.Context) (aws.Credentials, error) {
+					switch {
+					case hangs && deaf:
+						time.Sleep(2 * time.Minute)
+						return aws.Credentials{}, errOutage
+					case hangs:
+						<-ctx.Done()
+						return aws.Credentials{}, ctx.Err()
+					}
+					return authority.issue(time.Hour), nil
+				}}
+				provider := newProvider(t, source)
+				authority.token(t, provider)
+				first := authority.last
+				time.Sleep(56 * time.Minute)
+				hangs = true
+				start := time.Now()
+				get := func(wait time.Duration) {
+					t.Helper()
+					asked := time.Now()
+					if token, _ := authority.token(t, provider); !token.Expires.Equal(first.Expires) {
+						t.Errorf("expires at %v, want %v", token.Expires, first.Expires)
+					}
+					if waited := time.Since(asked); waited != wait {
+						t.Errorf("after %v: waited %v, want %v", asked.Sub(start), waited, wait)
+					}
+				}
+				for time.Since(start) < time.Minute {
+					get(3 * time.Second)
+					get(0)
+					time.Sleep(10*time.Second - time.Nanosecond)
+					get(0)
+					time.Sleep(time.Nanosecond)
+				}
+				if n := source.calls.Load(); n != 2 {
+					t.Errorf("%d retrievals, want 2", n)
+				}
+
+				// A caller who cannot wait that long.
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if token, err := provider.Token(ctx); !errors.Is(err, context.DeadlineExceeded) || token != "" {
+					t.Errorf("got %q and error %v, want DeadlineExceeded", token, err)
+				}
+
+				// The first renewal is over, the second hangs as well.
+				time.Sleep(time.Until(start.Add(2*time.Minute + 10*time.Second)))
+				get(3 * time.Second)
+				if n := source.calls.Load(); n != 3 {
+					t.Errorf("%d retrievals, want 3", n)
+				}
+
+				// The credentials end while a caller waits for the second.
+				time.Sleep(time.Until(first.Expires.Add(-time.Second)))
+				hangs = false
+				if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
+					t.Errorf("got %q and error %v, want ErrCredentials", token, err)
+				}
+				if waited := time.Since(start); waited != 4*time.Minute+10*time.Second {
+					t.Errorf("the renewal ended after %v, want 4m10s", waited)
+				}
+				authority.token(t, provider)
+			})
+		})
+	}
+}
+
+// A source that is slow, but works, is waited for in the background.
+func TestRenewalIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var authority authority
-		var hangs bool
-		provider := newProvider(t, &source{retrieve: func(ctx context.Context) (aws.Credentials, error) {
-			if hangs {
-				<-ctx.Done()
-				return aws.Credentials{}, ctx.Err()
-			}
+		source := &source{retrieve: func(context.Context) (aws.Credentials, error) {
+			time.Sleep(20 * time.Second)
 			return authority.issue(time.Hour), nil
-		}})
-		if _, err := provider.Token(t.Context()); err != nil {
-			t.Fatal(err)
+		}}
+		provider := newProvider(t, source)
+		for range 3 {
+			for until := time.Now().Add(54 * time.Minute); time.Now().Before(until); time.Sleep(time.Second) {
+				if token, _ := authority.token(t, provider); time.Until(token.Expires) < 4*time.Minute {
+					t.Fatalf("a token with %v left", time.Until(token.Expires))
+				}
+			}
 		}
-		hangs = true
-		time.Sleep(56 * time.Minute)
-		asked := time.Now()
-		token, err := provider.Token(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := authority.verify(token); err != nil {
-			t.Error(err)
-		}
-		if waited := time.Since(asked); waited > 10*time.Second {
-			t.Errorf("waited %v", waited)
+		if n := source.calls.Load(); n != 3 {
+			t.Errorf("%d retrievals, want 3", n)
 		}
 	})
 }

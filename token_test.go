@@ -283,6 +283,8 @@ func TestCredentials(t *testing.T) {
 		"line break after secret":  {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\n"}, "secret access key contains"},
 		"line break after session": {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken + "\r\n"}, "session token contains"},
 		"blank secret":             {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: " "}, "secret access key contains"},
+		"tabulator":                {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\t"}, "secret access key contains"},
+		"DEL":                      {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\x7f"}, "secret access key contains"},
 		"NUL":                      {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: "\x00"}, "secret access key contains"},
 		"not ASCII":                {aws.Credentials{AccessKeyID: "AKIÀ", SecretAccessKey: secretKey}, "access key ID contains"},
 	}

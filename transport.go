@@ -15,7 +15,8 @@ import (
 //
 // The token stays with the origin that it was meant for: a request that a
 // redirect made to another scheme, host or port than the first request's goes
-// on without an Authorization header, and one that comes back has it again. The
+// on without an Authorization header, and one that comes back has it again. A
+// RoundTripper around this one must therefore keep [http.Request.Response]. The
 // first request is trusted: a client that has an address of its own to call, as
 // OpenAI's have, must be given Bedrock's.
 //
@@ -47,19 +48,25 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if response != nil {
 		// For the next redirect to find its way back to the first request, and
 		// for no log of a response to show the token.
-		response.Request = request
+		answer := *response
+		answer.Request = request
+		response = &answer
 	}
 	return response, err
 }
 
 // authorize returns a copy of request with the Authorization that it should have.
 func (t *transport) authorize(request *http.Request) (*http.Request, error) {
-	authorized := request.Clone(request.Context())
-	if authorized.Header == nil {
-		authorized.Header = http.Header{}
+	// Not Clone: net/http lets the caller fill in the Trailer later, and would
+	// not find the values in a copy.
+	authorized := request.WithContext(request.Context())
+	authorized.Header = http.Header{}
+	for name, values := range request.Header {
+		if !strings.EqualFold(name, "Authorization") {
+			authorized.Header[name] = values
+		}
 	}
 	if !sameOrigin(request) {
-		authorized.Header.Del("Authorization")
 		return authorized, nil
 	}
 	if !mayCarryToken(request.URL) {
@@ -103,14 +110,25 @@ func origin(u *url.URL) string {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return u.Scheme + "://" + net.JoinHostPort(lowerHost(u), port)
 }
 
 func mayCarryToken(u *url.URL) bool {
-	if u == nil {
+	if u == nil || u.Host == "" {
 		return false
 	}
-	host := u.Hostname()
-	loopback := strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+	host := lowerHost(u)
+	loopback := host == "localhost" || net.ParseIP(host).IsLoopback()
 	return u.Scheme == "https" || u.Scheme == "http" && loopback
+}
+
+// lowerHost folds the case of ASCII letters only: others have lower cases that
+// are letters of other hosts, such as the i of U+0130.
+func lowerHost(u *url.URL) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, u.Hostname())
 }

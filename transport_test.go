@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,7 @@ func TestTransport(t *testing.T) {
 		"others":     {"X-Other": {"kept"}},
 		"one of old": {"Authorization": {"Bearer stale"}, "X-Other": {"kept"}},
 		"two of old": {"Authorization": {"Bearer stale", "Basic stale"}},
+		"misspelt":   {"authorization": {"Bearer stale"}, "AUTHORIZATION": {"Bearer stale"}, "X-Other": {"kept"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen = nil
@@ -70,8 +72,10 @@ func TestTransport(t *testing.T) {
 				t.Fatalf("%d Authorization headers", len(values))
 			}
 			accept(t, bearerOf(seen[0]), region, creds)
-			if seen[0].Header.Get("X-Other") != header.Get("X-Other") {
-				t.Error("another header has changed")
+			rest := seen[0].Header.Clone()
+			rest.Del("Authorization")
+			if want := (http.Header{"X-Other": header["X-Other"]}); len(header["X-Other"]) > 0 && !reflect.DeepEqual(rest, want) || len(header["X-Other"]) == 0 && len(rest) > 0 {
+				t.Errorf("other headers are %v", rest)
 			}
 			if seen[0].Body != sent {
 				t.Error("the body has been wrapped")
@@ -86,6 +90,52 @@ func TestTransport(t *testing.T) {
 				t.Errorf("the body was closed %d times", sent.closed)
 			}
 		})
+	}
+}
+
+// All that a request and a response have besides is left as it was.
+func TestTransportLeavesTheRest(t *testing.T) {
+	type key struct{}
+	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, "PATCH", "https://example.com/a%2Fb?c=d#e", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = "host.example"
+	request.Trailer = http.Header{"X-Checksum": nil}
+	errBase := errors.New("half an answer")
+	answer := &http.Response{
+		Status: "299 Odd", StatusCode: 299, Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{"Set-Cookie": {"a=b"}}, Body: io.NopCloser(strings.NewReader("answer")),
+		ContentLength: 6, Uncompressed: true, Trailer: http.Header{"X-Checksum": nil},
+	}
+	rt := newProvider(t, static(accessKeyID, secretKey, "")).Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+		want := request.WithContext(ctx)
+		want.Header = http.Header{"Authorization": r.Header["Authorization"]}
+		gotGetBody, wantGetBody := r.GetBody, want.GetBody
+		got := r.WithContext(ctx)
+		got.GetBody, want.GetBody = nil, nil // which cannot be compared
+		if !reflect.DeepEqual(got, want) || (gotGetBody == nil) != (wantGetBody == nil) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		cancel()
+		if r.Context().Err() == nil || r.Context().Value(key{}) != "value" {
+			t.Error("another context")
+		}
+		request.Trailer.Set("X-Checksum", "set while the body is read")
+		if r.Trailer.Get("X-Checksum") == "" {
+			t.Error("the trailer was copied before it was set")
+		}
+		return answer, errBase
+	}))
+	want := *answer
+	want.Request = request
+	got, err := rt.RoundTrip(request)
+	if err != errBase || !reflect.DeepEqual(got, &want) {
+		t.Errorf("got %+v and error %v, want %+v and %v", got, err, &want, errBase)
+	}
+	if answer.Request != nil {
+		t.Error("the base's response has changed")
 	}
 }
 
@@ -115,8 +165,8 @@ func TestTransportScheme(t *testing.T) {
 	}
 	bad := []string{
 		"http://bedrock-runtime.us-east-1.amazonaws.com", "http://10.0.0.1", "http://0.0.0.0", "http://[::]", "http://128.0.0.1",
-		"http://localhost.example.com", "http://127.0.0.1.example.com", "http://127.1", "http://localhost.", "http://user@example.com:80", "http://",
-		"ftp://localhost", "ws://localhost", "//example.com", "/path", "",
+		"http://localhost.example.com", "http://foo.localhost", "http://printer.local", "http://169.254.169.254", "http://localho\u017ft", "http://loc\u0430lhost", "http://127.0.0.1.example.com", "http://127.1", "http://localhost.", "http://user:password@example.com:80/path?query", "http://",
+		"https:", "https:///path", "https:opaque", "ftp://localhost", "ws://localhost", "//example.com", "/path", "",
 	}
 	for _, address := range append(good, bad...) {
 		t.Run(address, func(t *testing.T) {
@@ -137,7 +187,7 @@ func TestTransportScheme(t *testing.T) {
 			if len(seen) != want || (err == nil) != (want == 1) || int(source.calls.Load()) != want {
 				t.Errorf("%d requests sent, %d retrievals, error %v", len(seen), source.calls.Load(), err)
 			}
-			if err != nil && (strings.Contains(err.Error(), "password") || !strings.Contains(err.Error(), "https")) {
+			if err != nil && (strings.Contains(err.Error(), "user") || strings.Contains(err.Error(), "path") || !strings.Contains(err.Error(), "https")) {
 				t.Errorf("error is %q", err)
 			}
 			if sent.closed != 1 {
@@ -166,6 +216,9 @@ func TestTransportRedirects(t *testing.T) {
 		"two in a row":               {[]string{origin, "https://other.example", "https://third.example"}, "ynn"},
 		"within another":             {[]string{origin, "https://other.example", "https://other.example/a"}, "ynn"},
 		"away and back":              {[]string{origin, "https://other.example", origin + "/a"}, "yny"},
+		"spelled like the origin":    {[]string{"https://origin.example", "https://or\u0130gin.example", "https://or%C4%B0gin.example/x", "https://\u212arigin.example"}, "ynnn"},
+		"six hops":                   {[]string{origin, "https://other.example/1", "https://other.example/2", "https://other.example/3", "https://other.example/4", "https://other.example/5", origin + "/6"}, "ynnnnny"},
+		"port of HTTP":               {[]string{"http://127.0.0.1", "http://127.0.0.1:80/a", "http://127.0.0.1:8080/a"}, "yyn"},
 		"away, back and away":        {[]string{origin, "https://other.example", origin + "/a", "https://other.example/a"}, "ynyn"},
 		"subdomain":                  {[]string{origin, "https://sub.origin.example"}, "yn"},
 		"parent domain":              {[]string{"https://sub.origin.example", origin}, "yn"},
@@ -180,8 +233,8 @@ func TestTransportRedirects(t *testing.T) {
 	for name, test := range tests {
 		// Some RoundTrippers forget to say which request a response is for.
 		for _, forgetful := range []bool{false, true} {
-			for _, old := range []string{"", "Bearer stale"} {
-				t.Run(fmt.Sprint(name, forgetful, old), func(t *testing.T) {
+			for old, nested := range map[string]bool{"": false, "Bearer stale": true} {
+				t.Run(fmt.Sprint(name, forgetful, nested), func(t *testing.T) {
 					var got strings.Builder
 					var first string
 					base := roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -212,7 +265,11 @@ func TestTransportRedirects(t *testing.T) {
 						return response, nil
 					})
 					synctest.Test(t, func(t *testing.T) { // so that the clock stands still, and tokens with it
-						client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base)}
+						provider := newProvider(t, static(accessKeyID, secretKey, ""))
+						client := &http.Client{Transport: provider.Transport(base)}
+						if nested {
+							client.Transport = provider.Transport(client.Transport)
+						}
 						request, err := http.NewRequest("POST", test.hops[0], strings.NewReader("x"))
 						if err != nil {
 							t.Fatal(err)

@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		flags.PrintDefaults()
 		return success
 	case err != nil:
-		fmt.Fprintf(stderr, "bedrock-token: %v\nSee bedrock-token -h.\n", err)
+		fmt.Fprintf(stderr, "bedrock-token: %s\nSee bedrock-token -h.\n", oneLine(err.Error()))
 		return wrongUsage
 	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "bedrock-token: unexpected argument %q\nAll settings are flags: see bedrock-token -h.\n", flags.Arg(0))
@@ -115,12 +115,13 @@ func buildVersion() string {
 // makeToken loads the config itself, and not through the library, to ask for an
 // MFA code where the profile wants one.
 func makeToken(ctx context.Context, region, profile string, expiry time.Duration, stdin io.Reader, stderr io.Writer) (bearer.Token, string, error) {
+	terminal := bufio.NewReader(stdin) // one for all questions: it reads ahead
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(region),
 		config.WithSharedConfigProfile(profile),
 		config.WithLogger(logging.Nop{}),
 		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-			o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), stdin, stderr) }
+			o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
 		}),
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {
 			*o = aws.CredentialsCacheOptions{} // a window would hide when the credentials end
@@ -139,9 +140,9 @@ func makeToken(ctx context.Context, region, profile string, expiry time.Duration
 
 var errNoCode = errors.New("no MFA code was given")
 
-func askMFACode(serialNumber string, stdin io.Reader, stderr io.Writer) (string, error) {
+func askMFACode(serialNumber string, terminal *bufio.Reader, stderr io.Writer) (string, error) {
 	fmt.Fprintf(stderr, "MFA code for %s: ", serialNumber)
-	line, _ := bufio.NewReader(stdin).ReadString('\n') // an error leaves the line empty, or without its end
+	line, _ := terminal.ReadString('\n') // an error leaves the line empty, or without its end
 	code := strings.TrimSpace(line)
 	if code == "" {
 		fmt.Fprintln(stderr) // to end the line of the prompt

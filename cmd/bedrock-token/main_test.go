@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,8 +189,8 @@ aws_secret_access_key = secret
 		accept(t, strings.TrimSpace(got.stdout), "us-east-1", "ASIAROLE", "role/secret")
 	}
 	for typed, says := range map[string]string{
-		"":         "no MFA code",
-		"\n":       "no MFA code",
+		"":         "\nbedrock-token: no MFA code was given\nRun it in a terminal and type the code.\n",
+		"\n":       "\nbedrock-token: no MFA code was given\nRun it in a terminal and type the code.\n",
 		"000000\n": "STS refused AssumeRole: AccessDenied: MultiFactorAuthentication failed, invalid MFA one time pass code.",
 	} {
 		got := runWith(t, typed, "-profile", "team")
@@ -268,6 +269,8 @@ login_session = arn:aws:sts::123456789012:assumed-role/team/me
 		"expiry of no unit": {keys, []string{"-region", "us-east-1", "-expiry", "3600"}, 2, []string{`"3600"`, "-h"}},
 		"unknown flag":      {keys, []string{"-regoin", "us-east-1"}, 2, []string{"-regoin", "-h"}},
 		"no value":          {keys, []string{"-region"}, 2, []string{"-region", "-h"}},
+		"odd flag":          {keys, []string{"-a\nb\r\nc"}, 2, []string{"-a b c", "-h"}},
+		"argument, version": {keys, []string{"-version", "x"}, 2, []string{`"x"`, "-h"}},
 		"argument":          {keys, []string{"us-east-1"}, 2, []string{`"us-east-1"`, "-h"}},
 	}
 	for name, test := range tests {
@@ -342,6 +345,41 @@ func TestNoWarnings(t *testing.T) {
 	}
 }
 
+// Two roles that each ask for a code, and both codes in one go.
+func TestTwoMFACodes(t *testing.T) {
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.ParseForm()
+		w.Header().Set("Content-Type", "text/xml")
+		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA%s</AccessKeyId><SecretAccessKey>role/secret</SecretAccessKey>
+			<SessionToken>session</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, r.Form.Get("TokenCode"), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	defer sts.Close()
+	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
+	writeConfig(t, `
+[profile outer]
+region = us-east-1
+role_arn = arn:aws:iam::123456789012:role/outer
+source_profile = inner
+mfa_serial = arn:aws:iam::123456789012:mfa/outer
+[profile inner]
+role_arn = arn:aws:iam::123456789012:role/inner
+source_profile = me
+mfa_serial = arn:aws:iam::123456789012:mfa/inner
+[profile me]
+aws_access_key_id = AKIAME
+aws_secret_access_key = secret
+`)
+	got := runWith(t, "111111\n222222\n", "-profile", "outer")
+	if got.status != 0 || strings.Count(got.stderr, "MFA code for ") != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	last := "ASIA222222"
+	if strings.Index(got.stderr, "mfa/outer") < strings.Index(got.stderr, "mfa/inner") {
+		last = "ASIA111111" // the outer role asked first
+	}
+	accept(t, strings.TrimSpace(got.stdout), "us-east-1", last, "role/secret")
+}
+
 // Ctrl-C ends the command while a source hangs, and while it waits for a code.
 func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
@@ -366,8 +404,10 @@ aws_secret_access_key = secret
 `)
 	setenv(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
 
-	interrupt := func(t *testing.T, waiting func(stderr io.Reader), args ...string) {
-		command := exec.CommandContext(t.Context(), os.Args[0], args...)
+	interrupt := func(t *testing.T, waiting func(ctx context.Context, stderr io.Reader), args ...string) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		command := exec.CommandContext(ctx, os.Args[0], args...)
 		if _, err := command.StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
@@ -380,20 +420,26 @@ aws_secret_access_key = secret
 		if err := command.Start(); err != nil {
 			t.Fatal(err)
 		}
-		waiting(stderr)
+		waiting(ctx, stderr)
 		if err := command.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
 		io.Copy(io.Discard, stderr)
-		if err := command.Wait(); err == nil || stdout.String() != "" {
-			t.Errorf("error %v, standard output %q", err, stdout.String())
+		if err := command.Wait(); err == nil || ctx.Err() != nil || stdout.String() != "" {
+			t.Errorf("error %v, standard output %q", errors.Join(err, ctx.Err()), stdout.String())
 		}
 	}
 	t.Run("source hangs", func(t *testing.T) {
-		interrupt(t, func(io.Reader) { <-asked })
+		interrupt(t, func(ctx context.Context, _ io.Reader) {
+			select {
+			case <-asked:
+			case <-ctx.Done():
+				t.Error("the source was not asked")
+			}
+		})
 	})
 	t.Run("code awaited", func(t *testing.T) {
-		interrupt(t, func(stderr io.Reader) {
+		interrupt(t, func(_ context.Context, stderr io.Reader) {
 			if _, err := io.ReadFull(stderr, make([]byte, len("MFA code for"))); err != nil {
 				t.Error(err)
 			}
