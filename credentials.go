@@ -77,7 +77,7 @@ func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
 			return held.Credentials, nil
 		}
 		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, min(renewalWait, time.Until(held.Expires)))
+		wait, cancel = context.WithTimeout(ctx, renewalWait)
 		defer cancel()
 	}
 	_, err := r.cache.Retrieve(wait)

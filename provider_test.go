@@ -208,7 +208,7 @@ func TestCacheUsedAsItIs(t *testing.T) {
 func TestRenewal(t *testing.T) {
 	tests := map[string]struct {
 		life  time.Duration
-		early time.Duration // how long before their end the credentials must still be in use
+		early time.Duration // before their end, a nanosecond too early to renew the credentials
 	}{
 		"an hour":            {time.Hour, 5*time.Minute + time.Nanosecond},
 		"12 hours":           {12 * time.Hour, 5*time.Minute + time.Nanosecond},
@@ -236,7 +236,7 @@ func TestRenewal(t *testing.T) {
 				end := authority.last.Expires
 				time.Sleep(time.Until(end.Add(-test.early)))
 				get(1)
-				time.Sleep(time.Until(end.Add(-time.Minute)))
+				time.Sleep(time.Nanosecond)
 				get(2)
 				get(2)
 			})
@@ -556,6 +556,14 @@ func TestCancelled(t *testing.T) {
 		})
 	})
 
+	t.Run("while loading", func(t *testing.T) {
+		t.Setenv("AWS_PROFILE", "nobody")
+		_, err := bedrocktoken.NewProvider(&endingContext{Context: t.Context()})
+		if !errors.Is(err, context.Canceled) || errors.Is(err, bedrocktoken.ErrCredentials) {
+			t.Errorf("error %v, want Canceled", err)
+		}
+	})
+
 	// Both are ready: the credentials and the end of the caller's patience.
 	t.Run("at the same time", func(t *testing.T) {
 		for range 100 {
@@ -569,6 +577,19 @@ func TestCancelled(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An endingContext ends after the first look at it.
+type endingContext struct {
+	context.Context
+	looks int
+}
+
+func (c *endingContext) Err() error {
+	if c.looks++; c.looks > 1 {
+		return context.Canceled
+	}
+	return nil
 }
 
 func TestBadInput(t *testing.T) {
