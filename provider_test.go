@@ -341,13 +341,13 @@ func TestRenewalHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var authority authority
-				hangs := false
+				var hangs atomic.Bool
 				source := &source{retrieve: func(ctx context.Context) (aws.Credentials, error) {
 					switch {
-					case hangs && deaf:
+					case hangs.Load() && deaf:
 						time.Sleep(2 * time.Minute)
 						return aws.Credentials{}, errOutage
-					case hangs:
+					case hangs.Load():
 						<-ctx.Done()
 						return aws.Credentials{}, ctx.Err()
 					}
@@ -357,7 +357,7 @@ func TestRenewalHangs(t *testing.T) {
 				authority.token(t, provider)
 				first := authority.last
 				time.Sleep(56 * time.Minute)
-				hangs = true
+				hangs.Store(true)
 				start := time.Now()
 				get := func(wait time.Duration) {
 					t.Helper()
@@ -396,7 +396,7 @@ func TestRenewalHangs(t *testing.T) {
 
 				// The credentials end while a caller waits for the second.
 				time.Sleep(time.Until(first.Expires.Add(-time.Second)))
-				hangs = false
+				hangs.Store(false)
 				if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
 					t.Errorf("got %q and error %v, want ErrCredentials", token, err)
 				}
