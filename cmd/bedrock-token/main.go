@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 
 	if *version {
-		return print(stdout, stderr, buildVersion())
+		return printLine(stdout, stderr, buildVersion())
 	}
 	token, tokenRegion, err := makeToken(ctx, *region, *profile, *expiry, stdin, stderr)
 	if err != nil {
@@ -82,7 +82,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return noToken
 	}
 	if !*asJSON {
-		return print(stdout, stderr, token.Value)
+		return printLine(stdout, stderr, token.Value)
 	}
 	text, err := json.Marshal(struct {
 		Token      string    `json:"token"`
@@ -93,10 +93,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "bedrock-token:", err)
 		return noToken
 	}
-	return print(stdout, stderr, string(text))
+	return printLine(stdout, stderr, string(text))
 }
 
-func print(stdout, stderr io.Writer, line string) (status int) {
+func printLine(stdout, stderr io.Writer, line string) (status int) {
 	if _, err := fmt.Fprintln(stdout, line); err != nil {
 		fmt.Fprintln(stderr, "bedrock-token:", err)
 		return noToken
