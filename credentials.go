@@ -19,18 +19,20 @@ const (
 	minLead = time.Minute
 	maxLead = 5 * time.Minute
 
-	// How long callers wait for a renewal who have credentials to go on with.
+	// How long callers wait for a renewal while the credentials held still work.
 	renewalWait = 3 * time.Second
 
-	// The pause after a renewal that failed, hung or brought nothing better.
+	// The pause after a renewal that failed or hung, or that brought credentials
+	// which are due for renewal themselves.
 	retryPause = 10 * time.Second
 
-	// When a source is given up, so that it can be asked again.
+	// How long a retrieval may take before it is abandoned, so that the source
+	// can be asked again.
 	retrievalTimeout = 2 * time.Minute
 )
 
-// cached returns a function for many calls of source at a time. It is a
-// function because that is all that the fmt package does not look into.
+// cached returns a function that any number of callers may share. It is a
+// function because fmt prints what anything else holds.
 func cached(source aws.CredentialsProvider) aws.CredentialsProviderFunc {
 	switch source.(type) {
 	case *aws.CredentialsCache, credentials.StaticCredentialsProvider:
@@ -64,7 +66,7 @@ type renewer struct {
 
 type heldCredentials struct {
 	aws.Credentials
-	renewal time.Time // unless they are for good
+	renewal time.Time // if CanExpire
 }
 
 func (h *heldCredentials) serve() bool { return h != nil && !h.Expired() }
@@ -76,8 +78,12 @@ func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
 		if !held.CanExpire || time.Now().Before(held.renewal) {
 			return held.Credentials, nil
 		}
+		limit := renewalWait
+		if deadline, ok := ctx.Deadline(); ok {
+			limit = min(limit, time.Until(deadline)/2) // the rest is for what the token is for
+		}
 		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, renewalWait)
+		wait, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	_, err := r.cache.Retrieve(wait)
@@ -87,7 +93,8 @@ func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
 	case wait.Err() == nil || ctx.Err() != nil:
 		return aws.Credentials{}, err
 	}
-	// The renewal goes on without this caller, and without others for a while.
+	// The renewal goes on in the background, and for a while nobody waits for it.
+	// It may also have ended in this very moment, hence not simply Store.
 	r.held.CompareAndSwap(held, &heldCredentials{held.Credentials, time.Now().Add(retryPause)})
 	return r.retrieve(ctx)
 }
@@ -108,7 +115,8 @@ func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
 		creds = held.Credentials
 	}
 
-	now := time.Now().Round(0) // the wall clock, as in checkCredentials
+	creds.Expires = creds.Expires.Round(0) // the wall clock's, as in checkCredentials
+	now := time.Now().Round(0)
 	lead := min(max(creds.Expires.Sub(now)/12, minLead), maxLead)
 	renewal := creds.Expires.Add(-lead)
 	if err != nil || !renewal.After(now) {

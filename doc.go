@@ -2,8 +2,8 @@
 // that stand in for a SigV4 signature where a client can only send an
 // Authorization header.
 //
-// A token is a presigned request for bedrock:CallWithBearerToken. Making one
-// needs AWS credentials and no network. [ProvideToken] makes a single token; a
+// A token is a presigned request for bedrock:CallWithBearerToken. Signing one is
+// local: only fetching the credentials may need the network. [ProvideToken] makes a single token; a
 // service that runs for longer than a token lives keeps a [Provider], which
 // signs a fresh one on every call, or gives [Provider.Transport] to its
 // [net/http.Client]:

@@ -53,14 +53,11 @@ func ExampleWithProfile() {
 	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
-// A config that the program has loaded, here because the profile's role asks for
-// an MFA code. Its credentials are renewed as long ahead as it says.
+// A config that the program has loaded. Its credentials are renewed as long ahead
+// as it says.
 func ExampleWithConfig() {
 	ctx := context.Background()
 	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-			o.TokenProvider = stscreds.StdinTokenProvider
-		}),
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 5 * time.Minute }),
 	)
 	if err != nil {
@@ -78,6 +75,24 @@ func ExampleWithConfig() {
 	}
 	defer response.Body.Close()
 	fmt.Println(response.Status)
+}
+
+// A profile whose role asks for an MFA code.
+func ExampleWithConfig_mfa() {
+	ctx := context.Background()
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			o.TokenProvider = stscreds.StdinTokenProvider
+		}),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(cfg))
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
 // One Provider for as long as the program runs, and a client whose every request

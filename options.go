@@ -44,8 +44,8 @@ func WithRegion(region string) Option {
 //
 // A [Provider] caches what the source returns, so a raw one such as those of
 // the SDK's stscreds may be given as it is. An [*aws.CredentialsCache] is used as
-// it is: it renews as long ahead as its ExpiryWindow says, which is not at all by
-// default, and what it reports as the end of the credentials is believed.
+// it is: it renews ahead of the end by its ExpiryWindow, which is zero by default,
+// and the end that it reports is believed.
 func WithCredentialsProvider(provider aws.CredentialsProvider) Option {
 	return func(o *options) { o.credentials = provider }
 }

@@ -22,20 +22,24 @@ import (
 //	bearer.NewTokenCache(p, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
 //
 // Credentials that expire are renewed by the first call in the last twelfth of
-// their life, though 5 minutes before their end at most and 1 minute at least,
-// with one retrieval however many callers wait. If that fails the Provider signs
-// with those that it holds and tries again after 10 seconds; callers see the
-// source's error when these have ended, and a token again as soon as the source
-// answers. If it hangs, callers wait 3 seconds before they go on in the same way.
-// All this is so for the SDK's default chain and for any source but an
-// [*aws.CredentialsCache], which is used as it is, also that of [WithConfig].
+// the life they had when retrieved, but never more than 5 minutes or less than
+// 1 minute before their end. However many callers wait, there is one retrieval.
+// If it fails, the Provider goes on signing with the credentials that it holds
+// and tries again after 10 seconds; once those have expired, callers get the
+// source's error, and a token again as soon as the source answers. If it hangs,
+// callers wait for 3 seconds, or for half the time that their context has left,
+// and then go on in the same way. Credentials that do not expire are retrieved
+// once: after rotating such keys, make a new Provider.
 //
-// A cancelled caller returns at once with the error of its context, even while
-// the source hangs, and takes nothing from the others that wait.
+// This holds for the SDK's default chain and for every source except an
+// [*aws.CredentialsCache], including that of [WithConfig], which is used as it is.
+//
+// A caller whose context is cancelled returns at once with the context's error,
+// even while the source hangs; other callers that wait are not affected.
 //
 // A Provider is a [bearer.TokenProvider], so it can be given to the clients of
-// the AWS SDK. Printed with any verb it shows no secret. Its zero value is of no
-// use: all of its tokens are [ErrCredentials].
+// the AWS SDK. No verb of fmt prints a secret of it. The zero value is not usable:
+// its methods return [ErrCredentials].
 type Provider struct {
 	region      string
 	expiry      time.Duration
@@ -49,8 +53,8 @@ var _ bearer.TokenProvider = (*Provider)(nil)
 // [Provider] for them. It reads the environment and the shared config files
 // only for what the options do not give, and retrieves no credentials yet.
 //
-// The errors are those of [ProvideToken]; that there are no credentials can
-// come to light here or in the first token.
+// The errors are those of [ProvideToken]. Missing credentials may be reported
+// here or by the first token.
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err

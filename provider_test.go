@@ -380,12 +380,22 @@ func TestRenewalHangs(t *testing.T) {
 					t.Errorf("%d retrievals, want 2", n)
 				}
 
-				// A caller who cannot wait that long.
+				// A caller in a hurry waits for half of its time, and spares those
+				// after it the wait.
+				asked := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				if token, err := provider.Token(ctx); !errors.Is(err, context.DeadlineExceeded) || token != "" {
-					t.Errorf("got %q and error %v, want DeadlineExceeded", token, err)
+				token, err := provider.Token(ctx)
+				if err != nil {
+					t.Fatal(err)
 				}
+				if _, err := authority.verify(token); err != nil {
+					t.Error(err)
+				}
+				if waited := time.Since(asked); waited != 500*time.Millisecond {
+					t.Errorf("waited %v, want 500ms", waited)
+				}
+				get(0)
 
 				// The first renewal is over, the second hangs as well.
 				time.Sleep(time.Until(start.Add(2*time.Minute + 10*time.Second)))
@@ -405,6 +415,34 @@ func TestRenewalHangs(t *testing.T) {
 				}
 				authority.token(t, provider)
 			})
+		})
+	}
+}
+
+// A renewal that ends as its callers go on without it is not lost to them.
+func TestRenewalEndsWithTheWait(t *testing.T) {
+	for range 300 { // for each of the orders in which they may come
+		synctest.Test(t, func(t *testing.T) {
+			var authority authority
+			provider := newProvider(t, &source{retrieve: func(context.Context) (aws.Credentials, error) {
+				time.Sleep(3 * time.Second)
+				return authority.issue(time.Hour), nil
+			}})
+			authority.token(t, provider)
+			time.Sleep(55 * time.Minute)
+			var callers sync.WaitGroup
+			for range 8 {
+				callers.Go(func() {
+					if _, err := provider.Token(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			callers.Wait()
+			time.Sleep(11 * time.Second)
+			if token, _ := authority.token(t, provider); !token.Expires.Equal(authority.last.Expires) {
+				t.Fatal("signed with the old credentials")
+			}
 		})
 	}
 }
@@ -440,7 +478,8 @@ func TestSecondsLeft(t *testing.T) {
 				creds := authority.issue(life)
 				source := &source{retrieve: func(context.Context) (aws.Credentials, error) { return creds, nil }}
 				provider := newProvider(t, source, bedrocktoken.WithExpiry(time.Hour))
-				for time.Now().Before(creds.Expires) {
+				authority.token(t, provider)
+				for time.Now().Before(creds.Expires) { // the second one at the same instant
 					token, verified := authority.token(t, provider)
 					if !token.Expires.Equal(creds.Expires) || verified.Expiry != time.Hour {
 						t.Errorf("expires at %v, want %v; %v on the wire, want an hour", token.Expires, creds.Expires, verified.Expiry)

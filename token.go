@@ -24,7 +24,7 @@ var (
 
 	// ErrCredentials says that there are no credentials to sign with: none were
 	// found, their source failed, a key is missing or malformed, or they have
-	// expired. The source's own error can be had with errors.Is and errors.As.
+	// expired. errors.Is and errors.As also find the source's own error.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
 	// ErrExpiry says that the expiry is not from 1 second to 12 hours.
@@ -41,8 +41,8 @@ var (
 // within the hour. A program that runs for longer than that should keep a
 // [Provider] and ask it for a token at each request.
 //
-// The error is [ErrRegion], [ErrCredentials], [ErrExpiry], that of a cancelled
-// ctx, or says which options contradict each other.
+// The error is [ErrRegion], [ErrCredentials], [ErrExpiry], that of a ctx that is
+// nil or has ended, or one that says which options contradict each other.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 	p, err := NewProvider(ctx, opts...)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
@@ -328,6 +329,15 @@ func TestCredentials(t *testing.T) {
 			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &cause) || cause.code != 42 || token != "" {
 				t.Errorf("%s: got %q and error %v, want ErrCredentials around a sourceError", kind, token, err)
 			}
+		}
+	})
+
+	t.Run("nil in an error", func(t *testing.T) {
+		_, err := newProvider(t, aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{}, (*processcreds.ProviderError)(nil)
+		}))).Token(t.Context())
+		if !errors.Is(err, bedrocktoken.ErrCredentials) || err.Error() == "" {
+			t.Errorf("error is %v", err)
 		}
 	})
 

@@ -13,12 +13,12 @@ import (
 // all clients that take an [*http.Client]. A nil base means
 // [http.DefaultTransport].
 //
-// The token stays with the origin that it was meant for: a request that a
-// redirect made to another scheme, host or port than the first request's goes
-// on without an Authorization header, and one that comes back has it again. A
-// RoundTripper around this one must therefore keep [http.Request.Response]. The
-// first request is trusted: a client that has an address of its own to call, as
-// OpenAI's have, must be given Bedrock's.
+// The token stays with the origin of the first request: a request redirected to
+// another scheme, host or port is sent without an Authorization header, and one
+// redirected back gets a token again. This relies on [http.Request.Response],
+// which a RoundTripper wrapped around this one must preserve. The first URL is
+// trusted: a client with a default address of its own, such as OpenAI's, must be
+// given Bedrock's.
 //
 // The token is sent over HTTPS only, and over plain HTTP to localhost or a
 // loopback address; for any other URL the RoundTripper returns an error and

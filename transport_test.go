@@ -209,26 +209,27 @@ func TestTransportRedirects(t *testing.T) {
 		hops []string
 		want string // for each hop, whether it has the token
 	}{
-		"none":                       {[]string{origin}, "y"},
-		"within the origin":          {[]string{origin, origin + "/a", origin + "/b?x=y"}, "yyy"},
-		"spelled otherwise":          {[]string{origin, "https://ORIGIN.example:443/a", origin + "/b"}, "yyy"},
-		"away":                       {[]string{origin, "https://other.example"}, "yn"},
-		"two in a row":               {[]string{origin, "https://other.example", "https://third.example"}, "ynn"},
-		"within another":             {[]string{origin, "https://other.example", "https://other.example/a"}, "ynn"},
-		"away and back":              {[]string{origin, "https://other.example", origin + "/a"}, "yny"},
-		"spelled like the origin":    {[]string{"https://origin.example", "https://or\u0130gin.example", "https://or%C4%B0gin.example/x", "https://\u212arigin.example"}, "ynnn"},
-		"six hops":                   {[]string{origin, "https://other.example/1", "https://other.example/2", "https://other.example/3", "https://other.example/4", "https://other.example/5", origin + "/6"}, "ynnnnny"},
-		"port of HTTP":               {[]string{"http://127.0.0.1", "http://127.0.0.1:80/a", "http://127.0.0.1:8080/a"}, "yyn"},
-		"away, back and away":        {[]string{origin, "https://other.example", origin + "/a", "https://other.example/a"}, "ynyn"},
-		"subdomain":                  {[]string{origin, "https://sub.origin.example"}, "yn"},
-		"parent domain":              {[]string{"https://sub.origin.example", origin}, "yn"},
-		"port":                       {[]string{origin, "https://origin.example:8443"}, "yn"},
-		"scheme":                     {[]string{origin, "http://origin.example"}, "yn"},
-		"scheme, on the port":        {[]string{origin, "http://origin.example:443"}, "yn"},
-		"user":                       {[]string{origin, "https://user@other.example"}, "yn"},
-		"origin in the user's place": {[]string{origin, "https://origin.example@other.example"}, "yn"},
-		"loopback to another port":   {[]string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, "yn"},
-		"loopback by another name":   {[]string{"http://127.0.0.1:1", "http://localhost:1"}, "yn"},
+		"none":                        {[]string{origin}, "y"},
+		"within the origin":           {[]string{origin, origin + "/a", origin + "/b?x=y"}, "yyy"},
+		"spelled otherwise":           {[]string{origin, "https://ORIGIN.example:443/a", origin + "/b"}, "yyy"},
+		"away":                        {[]string{origin, "https://other.example"}, "yn"},
+		"two in a row":                {[]string{origin, "https://other.example", "https://third.example"}, "ynn"},
+		"within another":              {[]string{origin, "https://other.example", "https://other.example/a"}, "ynn"},
+		"away and back":               {[]string{origin, "https://other.example", origin + "/a"}, "yny"},
+		"spelled like the origin":     {[]string{"https://origin.example", "https://or\u0130gin.example", "https://or%C4%B0gin.example/x", "https://\u212arigin.example"}, "ynnn"},
+		"six hops":                    {[]string{origin, "https://other.example/1", "https://other.example/2", "https://other.example/3", "https://other.example/4", "https://other.example/5", origin + "/6"}, "ynnnnny"},
+		"as many as a client follows": {[]string{origin, "https://other.example/1", "https://other.example/2", "https://other.example/3", "https://other.example/4", "https://other.example/5", "https://other.example/6", "https://other.example/7", "https://other.example/8", origin + "/9"}, "ynnnnnnnny"},
+		"port of HTTP":                {[]string{"http://127.0.0.1", "http://127.0.0.1:80/a", "http://127.0.0.1:8080/a"}, "yyn"},
+		"away, back and away":         {[]string{origin, "https://other.example", origin + "/a", "https://other.example/a"}, "ynyn"},
+		"subdomain":                   {[]string{origin, "https://sub.origin.example"}, "yn"},
+		"parent domain":               {[]string{"https://sub.origin.example", origin}, "yn"},
+		"port":                        {[]string{origin, "https://origin.example:8443"}, "yn"},
+		"scheme":                      {[]string{origin, "http://origin.example"}, "yn"},
+		"scheme, on the port":         {[]string{origin, "http://origin.example:443"}, "yn"},
+		"user":                        {[]string{origin, "https://user@other.example"}, "yn"},
+		"origin in the user's place":  {[]string{origin, "https://origin.example@other.example"}, "yn"},
+		"loopback to another port":    {[]string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, "yn"},
+		"loopback by another name":    {[]string{"http://127.0.0.1:1", "http://localhost:1"}, "yn"},
 	}
 	for name, test := range tests {
 		// Some RoundTrippers forget to say which request a response is for.
@@ -400,8 +401,9 @@ func TestTransportIdleConnections(t *testing.T) {
 // the same time.
 func TestTransportStreams(t *testing.T) {
 	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}
+	tokens := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		accept(t, bearerOf(r), region, creds)
+		tokens <- bearerOf(r)
 		control := http.NewResponseController(w)
 		if err := control.EnableFullDuplex(); err != nil {
 			t.Error(err)
@@ -429,6 +431,7 @@ func TestTransportStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
+	accept(t, <-tokens, region, creds)
 	for _, letter := range []byte("abc") {
 		if letter != 'a' {
 			go writer.Write([]byte{letter})
