@@ -20,27 +20,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 )
 
-// writeConfig makes text the shared config file.
-func writeConfig(t *testing.T, text string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AWS_CONFIG_FILE", file)
-}
-
-func setenv(t *testing.T, env map[string]string) {
-	t.Helper()
-	for name, value := range env {
-		t.Setenv(name, value)
-	}
-}
-
 func TestResolveRegion(t *testing.T) {
-	writeConfig(t, "[default]\nregion = from-default-profile\n[profile team]\nregion = from-team-profile\n")
+	testenv.WriteConfig(t, "[default]\nregion = from-default-profile\n[profile team]\nregion = from-team-profile\n")
 	loaded := bedrocktoken.WithConfig(aws.Config{Region: "from-config"})
 	tests := map[string]struct {
 		env  map[string]string
@@ -65,7 +49,7 @@ func TestResolveRegion(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			setenv(t, test.env)
+			testenv.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if err != nil {
@@ -91,8 +75,8 @@ func TestResolveRegion(t *testing.T) {
 	}
 	for name, test := range failures {
 		t.Run(name, func(t *testing.T) {
-			writeConfig(t, test.config)
-			setenv(t, test.env)
+			testenv.WriteConfig(t, test.config)
+			testenv.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
@@ -111,7 +95,7 @@ func TestResolveRegion(t *testing.T) {
 }
 
 func TestResolveCredentials(t *testing.T) {
-	writeConfig(t, `
+	testenv.WriteConfig(t, `
 [default]
 aws_access_key_id = from-default-profile
 aws_secret_access_key = secret
@@ -160,7 +144,7 @@ credential_process = /does/not/exist
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			setenv(t, test.env)
+			testenv.Set(t, test.env)
 			token, err := bedrocktoken.ProvideToken(t.Context(), append(test.opts, bedrocktoken.WithRegion(region))...)
 			if err != nil {
 				t.Fatal(err)
@@ -203,7 +187,7 @@ credential_process = /does/not/exist
 			if runtime.GOOS == "windows" {
 				command = "type " + output
 			}
-			writeConfig(t, "[default]\ncredential_process = "+command+"\n")
+			testenv.WriteConfig(t, "[default]\ncredential_process = "+command+"\n")
 			_, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
 			var cause *processcreds.ProviderError
 			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &cause) {
@@ -215,7 +199,7 @@ credential_process = /does/not/exist
 		}
 	})
 	t.Run("none at all", func(t *testing.T) {
-		writeConfig(t, "")
+		testenv.WriteConfig(t, "")
 		token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
 		if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
 			t.Fatalf("got %q and error %v, want ErrCredentials", token, err)
@@ -226,7 +210,7 @@ credential_process = /does/not/exist
 // With region and credentials given, or a config, settings that would make any
 // loading fail do no harm.
 func TestNothingIsLoaded(t *testing.T) {
-	setenv(t, map[string]string{
+	testenv.Set(t, map[string]string{
 		"AWS_PROFILE":                "nobody",
 		"AWS_CA_BUNDLE":              "/does/not/exist",
 		"AWS_REGION":                 "x y",
@@ -265,12 +249,12 @@ func TestNothingIsLoaded(t *testing.T) {
 // Settings are resolved once: what happens to the environment later is nothing
 // to a Provider.
 func TestResolvedOnce(t *testing.T) {
-	setenv(t, map[string]string{"AWS_REGION": region, "AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
+	testenv.Set(t, map[string]string{"AWS_REGION": region, "AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
 	provider, err := bedrocktoken.NewProvider(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	setenv(t, map[string]string{"AWS_REGION": "later", "AWS_ACCESS_KEY_ID": "later", "AWS_SECRET_ACCESS_KEY": "later"})
+	testenv.Set(t, map[string]string{"AWS_REGION": "later", "AWS_ACCESS_KEY_ID": "later", "AWS_SECRET_ACCESS_KEY": "later"})
 	token, err := provider.Token(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +281,7 @@ func TestDefaultChain(t *testing.T) {
 	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive the bubble
 	server.Start()
 	defer server.Close()
-	setenv(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
 
 	synctest.Test(t, func(t *testing.T) {
 		var authority authority

@@ -170,7 +170,7 @@ func explain(err error, region string) string {
 	case errors.Is(err, bedrocktoken.ErrRegion):
 		return fmt.Sprintf("%.80q is not the name of a region\nGive -region one such as us-east-1, or see AWS_REGION, AWS_DEFAULT_REGION and the profile.", region)
 	case errors.Is(err, errNoCode):
-		return "no MFA code was given\nRun it in a terminal and type the code."
+		return errNoCode.Error() + "\nRun it in a terminal and type the code."
 	case errors.As(err, &noProfile):
 		return fmt.Sprintf("there is no profile %q\nGive -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles).", noProfile.Profile)
 	case errors.As(err, &noSSO), strings.Contains(err.Error(), "cached SSO token"):

@@ -10,12 +10,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
@@ -25,32 +25,12 @@ const (
 	runMain     = "BEDROCK_TOKEN_TEST_RUNS_MAIN"
 )
 
-// The tests must not find the machine's own settings. Asked to, the test binary
-// is the command.
+// Asked to, the test binary is the command.
 func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {
 		main()
 	}
-	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(strings.ToUpper(name), "AWS_") {
-			os.Unsetenv(name)
-		}
-	}
-	home, err := os.MkdirTemp("", "bedrock-token")
-	if err != nil {
-		panic(err)
-	}
-	for name, value := range map[string]string{
-		"HOME": home, "USERPROFILE": home,
-		"AWS_CONFIG_FILE":             filepath.Join(home, "config"),
-		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "credentials"),
-		"AWS_EC2_METADATA_DISABLED":   "true",
-	} {
-		os.Setenv(name, value)
-	}
-	code := m.Run()
-	os.RemoveAll(home)
-	os.Exit(code)
+	os.Exit(testenv.Main(m))
 }
 
 type result struct {
@@ -63,22 +43,6 @@ func runWith(t *testing.T, stdin string, args ...string) result {
 	var stdout, stderr strings.Builder
 	status := run(t.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
 	return result{stdout.String(), stderr.String(), status}
-}
-
-func setenv(t *testing.T, env map[string]string) {
-	t.Helper()
-	for name, value := range env {
-		t.Setenv(name, value)
-	}
-}
-
-func writeConfig(t *testing.T, text string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AWS_CONFIG_FILE", file)
 }
 
 func accept(t *testing.T, token, region, accessKeyID, secretKey string) verify.Token {
@@ -96,13 +60,13 @@ func accept(t *testing.T, token, region, accessKeyID, secretKey string) verify.T
 }
 
 func TestToken(t *testing.T) {
-	writeConfig(t, `
+	testenv.WriteConfig(t, `
 [profile team]
 region = eu-central-1
 aws_access_key_id = AKIATEAM
 aws_secret_access_key = team/secret
 `)
-	setenv(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
+	testenv.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
 	tests := map[string]struct {
 		env                map[string]string
 		args               []string
@@ -118,7 +82,7 @@ aws_secret_access_key = team/secret
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			setenv(t, test.env)
+			testenv.Set(t, test.env)
 			plain := runWith(t, "", test.args...)
 			token, ok := strings.CutSuffix(plain.stdout, "\n")
 			if plain.status != 0 || plain.stderr != "" || !ok || strings.ContainsAny(token, "\r\n ") {
@@ -148,29 +112,41 @@ func TestExpirationOfCredentials(t *testing.T) {
 		json.NewEncoder(w).Encode(map[string]any{"AccessKeyId": accessKeyID, "SecretAccessKey": secretKey, "Token": "session", "Expiration": end})
 	}))
 	defer server.Close()
-	setenv(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": "us-east-1"})
+	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": "us-east-1"})
 	got := runWith(t, "", "-json")
 	if want := `"expiration":"` + end.Format(time.RFC3339) + `"`; got.status != 0 || !strings.Contains(got.stdout, want) {
 		t.Errorf("got %+v, want %s", got, want)
 	}
 }
 
-func TestMFA(t *testing.T) {
+// serveSTS starts an STS that gives a role the access key ID which assume returns,
+// or refuses it if that is empty.
+func serveSTS(t *testing.T, assume func(serialNumber, code string) (accessKeyID string)) {
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.ParseForm()
 		w.Header().Set("Content-Type", "text/xml")
-		if r.Form.Get("TokenCode") != "123456" || r.Form.Get("SerialNumber") != "arn:aws:iam::123456789012:mfa/me" {
+		accessKeyID := assume(r.FormValue("SerialNumber"), r.FormValue("TokenCode"))
+		if accessKeyID == "" {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>MultiFactorAuthentication failed,
 				invalid MFA one time pass code.</Message></Error></ErrorResponse>`)
 			return
 		}
-		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>role/secret</SecretAccessKey>
-			<SessionToken>session</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>role/secret</SecretAccessKey>
+			<SessionToken>session</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+			accessKeyID, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	}))
-	defer sts.Close()
+	t.Cleanup(sts.Close)
 	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
-	writeConfig(t, `
+}
+
+func TestMFA(t *testing.T) {
+	serveSTS(t, func(serialNumber, code string) string {
+		if serialNumber == "arn:aws:iam::123456789012:mfa/me" && code == "123456" {
+			return "ASIAROLE"
+		}
+		return ""
+	})
+	testenv.WriteConfig(t, `
 [profile team]
 region = us-east-1
 role_arn = arn:aws:iam::123456789012:role/team
@@ -201,7 +177,7 @@ aws_secret_access_key = secret
 }
 
 func TestFailures(t *testing.T) {
-	writeConfig(t, `
+	testenv.WriteConfig(t, `
 [profile keys]
 aws_access_key_id = AKIAME
 aws_secret_access_key = secret
@@ -275,7 +251,7 @@ login_session = arn:aws:sts::123456789012:assumed-role/team/me
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			setenv(t, test.env)
+			testenv.Set(t, test.env)
 			got := runWith(t, "", test.args...)
 			if got.status != test.status || got.stdout != "" {
 				t.Errorf("got %+v, want status %d and nothing on standard output", got, test.status)
@@ -318,7 +294,7 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestBrokenOutput(t *testing.T) {
-	setenv(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_REGION": "us-east-1"})
+	testenv.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_REGION": "us-east-1"})
 	for _, args := range [][]string{nil, {"-json"}, {"-version"}} {
 		var stderr strings.Builder
 		if status := run(t.Context(), args, strings.NewReader(""), brokenWriter{}, &stderr); status != 1 || !strings.Contains(stderr.String(), "broken pipe") {
@@ -331,7 +307,7 @@ func TestBrokenOutput(t *testing.T) {
 func TestNoWarnings(t *testing.T) {
 	imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 	defer imds.Close()
-	setenv(t, map[string]string{
+	testenv.Set(t, map[string]string{
 		"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds.URL, runMain: "yes",
 	})
 	var stdout, stderr strings.Builder
@@ -347,15 +323,8 @@ func TestNoWarnings(t *testing.T) {
 
 // Two roles that each ask for a code, and both codes in one go.
 func TestTwoMFACodes(t *testing.T) {
-	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.ParseForm()
-		w.Header().Set("Content-Type", "text/xml")
-		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA%s</AccessKeyId><SecretAccessKey>role/secret</SecretAccessKey>
-			<SessionToken>session</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, r.Form.Get("TokenCode"), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
-	}))
-	defer sts.Close()
-	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
-	writeConfig(t, `
+	serveSTS(t, func(_, code string) string { return "ASIA" + code })
+	testenv.WriteConfig(t, `
 [profile outer]
 region = us-east-1
 role_arn = arn:aws:iam::123456789012:role/outer
@@ -393,7 +362,7 @@ func TestInterrupt(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(release)
-	writeConfig(t, `
+	testenv.WriteConfig(t, `
 [profile team]
 role_arn = arn:aws:iam::123456789012:role/team
 source_profile = me
@@ -402,7 +371,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/me
 aws_access_key_id = AKIAME
 aws_secret_access_key = secret
 `)
-	setenv(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
+	testenv.Set(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
 
 	interrupt := func(t *testing.T, waiting func(ctx context.Context, stderr io.Reader), args ...string) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

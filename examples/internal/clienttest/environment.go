@@ -6,38 +6,19 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/fakebedrock"
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
 // Isolate hides the home directory and every variable that a client might read
-// until the test ends. It cannot use t.Setenv, which forbids parallel subtests.
+// until the test ends.
 func Isolate(t *testing.T) {
 	t.Helper()
-	saved := os.Environ()
-	t.Cleanup(func() {
-		os.Clearenv()
-		for _, variable := range saved {
-			name, value, _ := strings.Cut(variable, "=")
-			os.Setenv(name, value)
-		}
-	})
-	for _, variable := range saved {
-		name, _, _ := strings.Cut(variable, "=")
-		for _, prefix := range []string{"AWS_", "OPENAI_", "ANTHROPIC_", "XDG_"} {
-			if strings.HasPrefix(strings.ToUpper(name), prefix) {
-				os.Unsetenv(name)
-			}
-		}
-	}
-	home := t.TempDir()
-	os.Setenv("HOME", home)
-	os.Setenv("USERPROFILE", home)
-	os.Setenv("AWS_EC2_METADATA_DISABLED", "true") // nothing but loopback
+	t.Cleanup(testenv.Isolate(t.TempDir(), "AWS_", "OPENAI_", "ANTHROPIC_", "XDG_"))
 }
 
 // hostileEnvironment sets all that a client might prefer to what it was given.
@@ -45,22 +26,17 @@ func Isolate(t *testing.T) {
 func hostileEnvironment(t *testing.T) (stale string) {
 	t.Helper()
 	const nowhere = "https://stale.invalid"
-	configFile := filepath.Join(t.TempDir(), "config")
-	profile := `[profile stale]
+	testenv.WriteConfig(t, `[profile stale]
 region = eu-west-3
 aws_access_key_id = AKIASTALEPROFILE
 aws_secret_access_key = stale
-endpoint_url = ` + nowhere + `
-`
-	if err := os.WriteFile(configFile, []byte(profile), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range map[string]string{
+endpoint_url = `+nowhere+`
+`)
+	testenv.Set(t, map[string]string{
 		"AWS_BEARER_TOKEN_BEDROCK":          "stale",
 		"AWS_ACCESS_KEY_ID":                 "AKIAstale",
 		"AWS_SECRET_ACCESS_KEY":             "stale",
 		"AWS_SESSION_TOKEN":                 "stale",
-		"AWS_CONFIG_FILE":                   configFile,
 		"AWS_PROFILE":                       "stale",
 		"AWS_REGION":                        "eu-west-3",
 		"AWS_DEFAULT_REGION":                "eu-west-3",
@@ -81,9 +57,7 @@ endpoint_url = ` + nowhere + `
 		"ANTHROPIC_BEDROCK_BASE_URL":        nowhere,
 		"ANTHROPIC_BEDROCK_MANTLE_BASE_URL": nowhere,
 		"ANTHROPIC_CUSTOM_HEADERS":          "Authorization: Bearer stale",
-	} {
-		t.Setenv(name, value)
-	}
+	})
 	return "stale"
 }
 

@@ -1,0 +1,66 @@
+// Package testenv keeps the machine's own AWS settings from tests, and gives
+// them others.
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Isolate makes home the home directory, and hides the variables whose names
+// begin with one of prefixes, until the function that it returns is called. It
+// cannot use t.Setenv, which TestMain does not have and parallel tests may not
+// call.
+func Isolate(home string, prefixes ...string) (restore func()) {
+	saved := os.Environ()
+	for _, variable := range saved {
+		name, _, _ := strings.Cut(variable, "=")
+		for _, prefix := range prefixes {
+			if strings.HasPrefix(strings.ToUpper(name), prefix) {
+				os.Unsetenv(name)
+			}
+		}
+	}
+	os.Setenv("HOME", home)
+	os.Setenv("USERPROFILE", home)
+	os.Setenv("AWS_EC2_METADATA_DISABLED", "true") // nothing but loopback
+	return func() {
+		os.Clearenv()
+		for _, variable := range saved {
+			name, value, _ := strings.Cut(variable, "=")
+			os.Setenv(name, value)
+		}
+	}
+}
+
+// Main runs the tests of a package with no AWS settings but their own, and
+// returns the exit status.
+func Main(m *testing.M) int {
+	home, err := os.MkdirTemp("", "bedrocktoken")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(home)
+	defer Isolate(home, "AWS_")()
+	return m.Run()
+}
+
+// Set sets variables for a test.
+func Set(t *testing.T, env map[string]string) {
+	t.Helper()
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+}
+
+// WriteConfig makes text the shared config file of a test.
+func WriteConfig(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", file)
+}
