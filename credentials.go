@@ -4,134 +4,201 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
 const (
-	// How long before their end credentials are renewed: a twelfth of their
-	// life, which is 5 minutes of an hour, within these bounds.
-	minLead = time.Minute
-	maxLead = 5 * time.Minute
+	// Credentials are renewed in the last twelfth of their life, within these
+	// bounds. In the last minute callers wait for the renewal, but not longer
+	// than for a second after it began.
+	maxLead     = 5 * time.Minute
+	minLead     = time.Minute
+	renewalWait = time.Second
 
-	// How long callers wait for a renewal while the credentials held still work.
-	renewalWait = 3 * time.Second
+	// Credentials that do not expire are looked up again after this time.
+	recheckAfter = 5 * time.Minute
 
-	// The pause after a renewal that failed or hung, or that brought credentials
-	// which are due for renewal themselves.
+	// A retrieval that has not ended after this time is given up.
+	retrievalLimit = time.Minute
+
+	// The pause after a retrieval that was given up or brought nothing better
+	// than what is held.
 	retryPause = 10 * time.Second
 
-	// How long a retrieval may take before it is abandoned, so that the source
-	// can be asked again.
-	retrievalTimeout = 2 * time.Minute
+	never = time.Duration(1<<63 - 1)
 )
 
-// cached returns a function that any number of callers may share. It is a
-// function because fmt prints what anything else holds.
-func cached(source aws.CredentialsProvider) aws.CredentialsProviderFunc {
-	switch source.(type) {
-	case *aws.CredentialsCache, credentials.StaticCredentialsProvider:
+var errNoAnswer = errors.New("the source of the credentials did not answer within a minute")
+
+// shared returns a function that hands out the credentials of source to any
+// number of callers.
+func shared(source aws.CredentialsProvider) aws.CredentialsProviderFunc {
+	switch source := source.(type) {
+	case *aws.CredentialsCache:
 		return source.Retrieve
+	case credentials.StaticCredentialsProvider:
+		if !source.Value.CanExpire {
+			return source.Retrieve
+		}
 	}
-	r := &renewer{source: source}
-	r.cache = aws.NewCredentialsCache(aws.CredentialsProviderFunc(r.renew))
-	return r.retrieve
+	return (&renewer{source: source}).retrieve
 }
 
-// uncached returns the provider that chain is wrapped around.
-func uncached(chain *aws.CredentialsCache) aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-		chain.Invalidate()
-		return chain.Retrieve(ctx)
-	})
-}
-
-// A renewer caches the credentials of source and renews them ahead of their
-// end; while that fails or hangs, it goes on with those that it holds.
-//
-// The SDK's cache sees to it that there is one retrieval at a time, which callers
-// may leave. It cannot do the rest: its ExpiryWindow hides when credentials end,
-// and is subtracted once more when a renewal fails. So what it takes for the end
-// is the time of the next renewal, and the credentials as they are lie in held.
+// A renewer holds the credentials of a source and renews them. There is one
+// retrieval at a time, begun by a caller who finds that it is time, and run in
+// the background: retrieve says who waits for it, begin sees to it that it ends,
+// settle says what is held afterwards and when the source is asked again.
 type renewer struct {
 	source aws.CredentialsProvider
-	cache  *aws.CredentialsCache
-	held   atomic.Pointer[heldCredentials]
+
+	mu   sync.Mutex
+	held aws.Credentials // none at first
+	next time.Time       // when to begin the next retrieval
+	last *retrieval      // under way or ended
 }
 
-type heldCredentials struct {
-	aws.Credentials
-	renewal time.Time // if CanExpire
-}
+type retrieval struct {
+	began time.Time
+	ended chan struct{} // closed once the rest is set
 
-func (h *heldCredentials) serve() bool { return h != nil && !h.Expired() }
+	// What callers who waited get: what is held if it is live, else an error.
+	credentials aws.Credentials
+	err         error
+}
 
 func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
-	held := r.held.Load()
-	wait := ctx
-	if held.serve() {
-		if !held.CanExpire || time.Now().Before(held.renewal) {
-			return held.Credentials, nil
+	r.mu.Lock()
+	now := time.Now()
+	if !now.Before(r.next) {
+		r.begin(now)
+	}
+	held, last := r.held, r.last
+	r.mu.Unlock()
+
+	if live(held, now) {
+		if !held.CanExpire || held.Expires.Sub(now) > minLead {
+			return held, nil
 		}
-		limit := renewalWait
+		wait := last.began.Add(renewalWait).Sub(now)
 		if deadline, ok := ctx.Deadline(); ok {
-			limit = min(limit, time.Until(deadline)/2) // the rest is for what the token is for
+			wait = min(wait, deadline.Sub(now)/2) // the rest is for what the token is for
 		}
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
+		if wait <= 0 {
+			return held, nil
+		}
+		select {
+		case <-last.ended:
+			return last.credentials, last.err
+		case <-ctx.Done():
+			return aws.Credentials{}, ctx.Err()
+		case <-time.After(wait):
+			if live(held, time.Now()) {
+				return held, nil
+			}
+		}
 	}
-	_, err := r.cache.Retrieve(wait)
-	switch {
-	case err == nil:
-		return r.held.Load().Credentials, nil
-	case wait.Err() == nil || ctx.Err() != nil:
-		return aws.Credentials{}, err
+	select {
+	case <-last.ended:
+		return last.credentials, last.err
+	case <-ctx.Done():
+		return aws.Credentials{}, ctx.Err()
 	}
-	// The renewal goes on in the background, and for a while nobody waits for it.
-	// It may also have ended in this very moment, hence not simply Store.
-	r.held.CompareAndSwap(held, &heldCredentials{held.Credentials, time.Now().Add(retryPause)})
-	return r.retrieve(ctx)
 }
 
-// renew returns credentials whose Expires is the time to renew them.
-func (r *renewer) renew(ctx context.Context) (aws.Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, retrievalTimeout)
-	defer cancel()
-	creds, err := r.source.Retrieve(ctx)
+// begin begins a retrieval, with r.mu held. It belongs to no caller: none can
+// end it, and none is kept by it.
+func (r *renewer) begin(now time.Time) {
+	this := &retrieval{began: now, ended: make(chan struct{})}
+	r.last, r.next = this, now.Add(never)
+	ctx, cancel := context.WithCancel(context.Background())
+	limit := time.AfterFunc(retrievalLimit, func() {
+		r.settle(this, aws.Credentials{}, errNoAnswer)
+		cancel()
+	})
+	go func() {
+		creds, err := r.source.Retrieve(ctx)
+		r.settle(this, creds, err)
+		limit.Stop()
+		cancel()
+	}()
+}
+
+// settle ends a retrieval, unless it has been given up before.
+func (r *renewer) settle(this *retrieval, fresh aws.Credentials, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-this.ended:
+		return
+	default:
+	}
+	defer close(this.ended)
+
+	now := time.Now()
+	fresh.Expires = fresh.Expires.Round(0) // the wall clock's, which a suspended machine does not stop
 	if err == nil {
-		err = checkCredentials(creds, time.Now())
+		err = checkKeys(fresh)
 	}
-	if err != nil {
-		held := r.held.Load()
-		if !held.serve() {
-			return aws.Credentials{}, err
-		}
-		creds = held.Credentials
+	if err == nil && !live(fresh, now) {
+		err = fmt.Errorf("the credentials expired at %s", fresh.Expires.UTC().Format(time.RFC3339))
+	}
+	renewed := err == nil && (!live(r.held, now) || better(fresh, r.held, now))
+	if renewed {
+		r.held = fresh
 	}
 
-	creds.Expires = creds.Expires.Round(0) // the wall clock's, as in checkCredentials
-	now := time.Now().Round(0)
-	lead := min(max(creds.Expires.Sub(now)/12, minLead), maxLead)
-	renewal := creds.Expires.Add(-lead)
-	if err != nil || !renewal.After(now) {
-		renewal = now.Add(retryPause)
+	r.next = now.Add(retryPause)
+	switch {
+	case renewed && fresh.CanExpire:
+		lead := min(max(fresh.Expires.Sub(now)/12, minLead), maxLead)
+		if due := fresh.Expires.Add(-lead); due.After(now) {
+			r.next = due
+		}
+	case renewed && fresh.Source == processcreds.ProviderName:
+		r.next = now.Add(never) // it may ask a person
+	case renewed:
+		r.next = now.Add(recheckAfter)
+	case !live(r.held, now):
+		this.err = err
+		if err != errNoAnswer {
+			r.next = now
+		}
+		return
 	}
-	r.held.Store(&heldCredentials{creds, renewal})
-	if renewal.Before(creds.Expires) {
-		creds.Expires = renewal
+	if r.held.CanExpire && r.held.Expires.Before(r.next) {
+		r.next = r.held.Expires
 	}
-	return creds, nil
+	this.credentials = r.held
 }
 
-// checkCredentials tells why creds cannot sign a token that works, in words
-// that show nothing of them. The signer would take any.
-func checkCredentials(creds aws.Credentials, now time.Time) error {
+func live(creds aws.Credentials, now time.Time) bool {
+	return creds.HasKeys() && (!creds.CanExpire || now.Before(creds.Expires))
+}
+
+// better reports whether fresh should replace held, which is live.
+func better(fresh, held aws.Credentials, now time.Time) bool {
+	switch {
+	case fresh.Source != held.Source && (fresh.Source == ec2rolecreds.ProviderName || fresh.Source == endpointcreds.ProviderName):
+		return false // where a file is missing the SDK falls back on the host's role, another identity
+	case !fresh.CanExpire:
+		return true
+	case !held.CanExpire: // as far as is known
+		return fresh.Expires.Sub(now) > minLead
+	default:
+		return fresh != held && !fresh.Expires.Before(held.Expires)
+	}
+}
+
+// checkKeys tells why creds cannot sign a token that works, in words that show
+// nothing of them. The signer would take any.
+func checkKeys(creds aws.Credentials) error {
 	switch {
 	case creds.AccessKeyID == "" && creds.SecretAccessKey == "":
 		return errors.New("both access key ID and secret access key are missing")
@@ -139,8 +206,6 @@ func checkCredentials(creds aws.Credentials, now time.Time) error {
 		return errors.New("the access key ID is missing")
 	case creds.SecretAccessKey == "":
 		return errors.New("the secret access key is missing")
-	case creds.CanExpire && !now.Round(0).Before(creds.Expires): // by the wall clock, which a suspended machine does not stop
-		return fmt.Errorf("the credentials expired at %s", creds.Expires.UTC().Format(time.RFC3339))
 	}
 	for _, field := range [...]struct{ name, value string }{
 		{"access key ID", creds.AccessKeyID},
@@ -154,24 +219,4 @@ func checkCredentials(creds aws.Credentials, now time.Time) error {
 		}
 	}
 	return nil
-}
-
-// A credentialsError is [ErrCredentials] with its cause.
-type credentialsError struct{ cause error }
-
-func (e credentialsError) Unwrap() []error { return []error{ErrCredentials, e.cause} }
-
-func (e credentialsError) Error() string {
-	var process *processcreds.ProviderError
-	if errors.As(e.cause, &process) && process != nil {
-		// Its text can quote the output of the process, with the keys in it.
-		innermost := process.Err
-		for errors.Unwrap(innermost) != nil {
-			innermost = errors.Unwrap(innermost)
-		}
-		return fmt.Sprintf("%v: credential_process: %v", ErrCredentials, innermost)
-	}
-	// The SDK's caches say this of the first retrieval too, one behind the other.
-	cause := strings.ReplaceAll(e.cause.Error(), "failed to refresh cached credentials, ", "")
-	return fmt.Sprintf("%v: %s", ErrCredentials, cause)
 }

@@ -16,9 +16,8 @@ const (
 	maxExpiry = 12 * time.Hour
 )
 
-// An Option changes one setting of [ProvideToken] or [NewProvider]. Without
-// any, region and credentials come from the SDK's default chain and a token
-// lives for 12 hours. Of the same option given twice, the last one counts.
+// An Option changes a setting of [ProvideToken] or [NewProvider]. If an option is
+// given twice, the last one wins.
 type Option func(*options)
 
 type options struct {
@@ -29,54 +28,45 @@ type options struct {
 	config      *aws.Config
 }
 
-// WithRegion sets the region that the token is signed for, which is the only
-// one that it is good in. The default, and the meaning of an empty string, is
-// the region of [WithConfig], else of the SDK's default chain: AWS_REGION,
-// AWS_DEFAULT_REGION, then the profile's. A string that cannot be the name of a
-// region is [ErrRegion].
+// WithRegion sets the region the token is good in. By default, or if region is
+// empty, it is that of [WithConfig] or else of the SDK's default chain:
+// AWS_REGION, AWS_DEFAULT_REGION, then the profile's.
 func WithRegion(region string) Option {
 	return func(o *options) { o.region = region }
 }
 
-// WithCredentialsProvider sets the source of the credentials that sign the
-// token. The default, and the meaning of nil, is the credentials of
-// [WithConfig], else the SDK's default chain.
+// WithCredentialsProvider sets the source of the credentials that sign the token.
+// By default, or if provider is nil, it is that of [WithConfig] or else the SDK's
+// default chain. A nil pointer or function in the interface is [ErrCredentials].
 //
-// A [Provider] caches what the source returns, so a raw one such as those of
-// the SDK's stscreds may be given as it is. An [*aws.CredentialsCache] is used as
-// it is: it renews ahead of the end by its ExpiryWindow, which is zero by default,
-// and the end that it reports is believed.
+// A [Provider] caches what the source returns: give it, for example, a provider of
+// the SDK's stscreds as it is, not in an [aws.CredentialsCache].
 func WithCredentialsProvider(provider aws.CredentialsProvider) Option {
 	return func(o *options) { o.credentials = provider }
 }
 
-// WithExpiry sets how long a token lives, from 1 second to 12 hours, both
-// inclusive; anything else is [ErrExpiry]. A fraction of a second is dropped.
-// The default is 12 hours. Whatever the expiry, a token dies with the
-// credentials that signed it.
+// WithExpiry sets how long the token lasts unless its credentials expire first:
+// from 1 second to 12 hours, which is the default. A fraction of a second is
+// dropped. Anything else is [ErrExpiry].
 func WithExpiry(expiry time.Duration) Option {
 	return func(o *options) { o.expiry = expiry }
 }
 
-// WithProfile sets the profile of the shared config and credentials files to
-// load, as AWS_PROFILE does, but preferred to credentials in the environment.
-// It is for what the other options do not give, and unused if they give both
-// region and credentials. It cannot be combined with [WithConfig], which loads
-// nothing. An empty string is the same as not given.
+// WithProfile sets the profile of the shared config files, used for what the other
+// options do not give. Unlike AWS_PROFILE it takes precedence over keys and web
+// identity in the environment. It cannot be combined with [WithConfig].
 //
-// A profile that asks for an MFA code needs [WithConfig]: load the config with
-// an stscreds.AssumeRoleOptions.TokenProvider of your own.
+// For a profile that asks for an MFA code, load a config with an
+// stscreds.AssumeRoleOptions.TokenProvider and use [WithConfig].
 func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
-// WithConfig takes region and credentials from a config that is loaded already,
-// in place of the SDK's default chain: nothing is read from files or the
-// environment. [WithRegion] and [WithCredentialsProvider] take precedence.
+// WithConfig uses the region and credentials of cfg in place of the SDK's default
+// chain. [WithRegion] and [WithCredentialsProvider] take precedence.
 //
-// The credentials of a loaded config are an [*aws.CredentialsCache]. For a
-// [Provider] load it with config.WithCredentialsCacheOptions and an ExpiryWindow
-// of a minute or more; see [WithCredentialsProvider].
+// The credentials of a loaded config are an [aws.CredentialsCache]. A service
+// should rather let the [Provider] load the default chain.
 func WithConfig(cfg aws.Config) Option {
 	return func(o *options) { o.config = &cfg }
 }
@@ -102,78 +92,78 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 	if o.config != nil && o.profile != "" {
 		return o, fmt.Errorf("bedrocktoken: WithConfig and WithProfile(%q) contradict each other: give one of them", o.profile)
 	}
-	if isNil(o.credentials) {
-		o.credentials = nil
+	if o.credentials != nil && isNil(o.credentials) {
+		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.credentials)
 	}
-
-	if o.config != nil {
-		o.complete(*o.config)
-	} else if o.region == "" || o.credentials == nil {
-		if err := o.load(ctx); err != nil {
-			return o, err
-		}
-	}
-	if err := checkRegion(o.region); err != nil {
-		return o, err
-	}
-	if isNil(o.credentials) {
-		return o, fmt.Errorf("%w: the config given to WithConfig has none", ErrCredentials)
+	switch {
+	case o.config != nil:
+		return o, o.take(*o.config)
+	case o.region == "" || o.credentials == nil:
+		return o, o.load(ctx)
 	}
 	return o, nil
 }
 
-// complete takes from cfg what was not given.
-func (o *options) complete(cfg aws.Config) {
+// take completes o from cfg.
+func (o *options) take(cfg aws.Config) error {
 	if o.region == "" {
+		if cfg.Region == "" {
+			return fmt.Errorf("%w: the config given to WithConfig has none; set its Region, or use WithRegion", ErrRegion)
+		}
 		o.region = cfg.Region
 	}
 	if o.credentials == nil {
+		if cfg.Credentials == nil || isNil(cfg.Credentials) {
+			return fmt.Errorf("%w: the config given to WithConfig has none", ErrCredentials)
+		}
 		o.credentials = cfg.Credentials
 	}
+	return checkRegion(o.region)
 }
 
 // load completes o from the SDK's default chain.
 func (o *options) load(ctx context.Context) error {
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithRegion(o.region),
-		config.WithSharedConfigProfile(o.profile),
-		config.WithCredentialsProvider(o.credentials),
-		config.WithCredentialsCacheOptions(func(c *aws.CredentialsCacheOptions) {
-			*c = aws.CredentialsCacheOptions{} // a window would hide when the credentials end
-		}),
-	)
+	cfg, err := chain{o.region, o.profile}.load(ctx, config.WithCredentialsProvider(o.credentials))
 	if ctxErr := contextError(ctx); ctxErr != nil {
 		return ctxErr
 	}
 	switch {
 	case err != nil && o.credentials != nil:
-		return fmt.Errorf("%w: %w", ErrRegion, err)
+		return configError(ErrRegion, err)
 	case err != nil:
-		return credentialsError{err}
-	}
-	if chain, ok := cfg.Credentials.(*aws.CredentialsCache); ok {
-		cfg.Credentials = uncached(chain)
-	}
-	o.complete(cfg)
-	return nil
-}
-
-// isNil tells whether there is nothing to call in provider, be it a nil pointer
-// or function of a type that has the method.
-func isNil(provider aws.CredentialsProvider) bool {
-	if cache, ok := provider.(*aws.CredentialsCache); ok && cache != nil {
-		return cache.IsCredentialsProvider(nil) // that is, around nil
-	}
-	v := reflect.ValueOf(provider)
-	return !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil()
-}
-
-// checkRegion tells whether region could be the name of one. It is a DNS label
-// of endpoints, hence the greatest length.
-func checkRegion(region string) error {
-	if region == "" {
+		return configError(ErrCredentials, err)
+	case cfg.Region == "":
 		return fmt.Errorf("%w: none is set; use WithRegion, AWS_REGION, AWS_DEFAULT_REGION or the profile's region", ErrRegion)
 	}
+	o.region = cfg.Region
+	if o.credentials == nil {
+		profile := o.profile
+		env, err := config.NewEnvConfig()
+		if err == nil && profile == "" && !env.Credentials.HasKeys() && env.WebIdentityTokenFilePath == "" {
+			// Otherwise AWS_PROFILE has no say: only WithProfile precedes those.
+			profile = env.SharedConfigProfile
+		}
+		o.credentials = chain{o.region, profile}
+	}
+	return checkRegion(o.region)
+}
+
+// isNil reports whether there is nothing to call in provider, which is not nil
+// itself.
+func isNil(provider aws.CredentialsProvider) bool {
+	switch v := reflect.ValueOf(provider); v.Kind() {
+	case reflect.Chan, reflect.Func, reflect.Map, reflect.Pointer, reflect.Slice:
+		if v.IsNil() {
+			return true
+		}
+	}
+	cache, ok := provider.(*aws.CredentialsCache)
+	return ok && cache.IsCredentialsProvider(nil) // that is, around nil
+}
+
+// checkRegion returns an error if region cannot be the name of one. It is a DNS
+// label of endpoints, hence the greatest length.
+func checkRegion(region string) error {
 	plausible := len(region) <= 63
 	for label := range strings.SplitSeq(region, "-") {
 		plausible = plausible && label != "" && strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789") == ""

@@ -2,59 +2,34 @@ package bedrocktoken
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// A Provider signs a fresh token on every call, for as long as the program
-// runs. Make one with [NewProvider] at start-up and share it: it is safe for
-// concurrent use.
+// A Provider makes tokens for as long as the program runs. Make one with
+// [NewProvider] at start-up and share it: it is safe for concurrent use.
 //
-// It holds credentials, never tokens. Signing is local and takes microseconds,
-// and a kept token would still be sent after its credentials were rotated or
-// revoked, and be refused. To reuse tokens all the same, wrap the Provider:
+// It keeps credentials rather than tokens, and renews them in the background
+// before they expire. Callers wait for a renewal only in the last minute, for at
+// most a second; if it fails or hangs, the credentials at hand are used until they
+// expire. Those that do not expire are looked up again every 5 minutes. The
+// README has the details. None of this applies to an [aws.CredentialsCache],
+// which decides for itself.
 //
-//	bearer.NewTokenCache(p, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
-//
-// Credentials that expire are renewed by the first call in the last twelfth of
-// the life they had when retrieved, but never more than 5 minutes or less than
-// 1 minute before their end. However many callers wait, there is one retrieval.
-// If it fails, the Provider goes on signing with the credentials that it holds
-// and tries again after 10 seconds; once those have expired, callers get the
-// source's error, and a token again as soon as the source answers. If it hangs,
-// callers wait for 3 seconds, or for half the time that their context has left,
-// and then go on in the same way. Credentials that do not expire are retrieved
-// once: after rotating such keys, make a new Provider.
-//
-// This holds for the SDK's default chain and for every source except an
-// [*aws.CredentialsCache], including that of [WithConfig], which is used as it is.
-//
-// A caller whose context is cancelled returns at once with the context's error,
-// even while the source hangs; other callers that wait are not affected.
-//
-// A Provider is a [bearer.TokenProvider], so it can be given to the clients of
-// the AWS SDK. No verb of fmt prints a secret of it. The zero value is not usable:
-// its methods return [ErrCredentials].
+// A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
+// secrets. The methods of the zero value return [ErrCredentials].
 type Provider struct {
-	region      string
-	expiry      time.Duration
-	request     *http.Request
-	credentials aws.CredentialsProviderFunc
+	region string
+	token  func(context.Context) (bearer.Token, error) // of a signer: fmt looks into all but functions
 }
 
 var _ bearer.TokenProvider = (*Provider)(nil)
 
-// NewProvider resolves region and credentials provider once and returns a
-// [Provider] for them. It reads the environment and the shared config files
-// only for what the options do not give, and retrieves no credentials yet.
-//
-// The errors are those of [ProvideToken]. Missing credentials may be reported
-// here or by the first token.
+// NewProvider returns a [Provider]. It finds the region, and reads the
+// environment and the shared config files only if the options do not give all it
+// needs. It retrieves no credentials: that they are missing may be reported only
+// by the first token. The errors are those of [ProvideToken].
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err
@@ -63,60 +38,40 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Provider{
+	signer := &signer{
 		region:      o.region,
 		expiry:      o.expiry,
 		request:     unsignedRequest(o.expiry),
-		credentials: cached(o.credentials),
-	}, nil
+		credentials: shared(o.credentials),
+	}
+	return &Provider{region: o.region, token: signer.token}, nil
 }
 
-// Token returns a fresh token. The error is [ErrCredentials] or that of a
-// cancelled ctx.
+// Region returns the region the tokens are good in, from which to build the
+// address of an endpoint.
+func (p *Provider) Region() string {
+	if p == nil {
+		return ""
+	}
+	return p.region
+}
+
+// Token returns a token to be used at once. The error is [ErrCredentials], or
+// that of ctx once it is done.
 func (p *Provider) Token(ctx context.Context) (string, error) {
 	token, err := p.RetrieveBearerToken(ctx)
 	return token.Value, err
 }
 
-// RetrieveBearerToken returns a fresh token and when it dies: at the end of its
-// expiry or of the credentials that signed it, whichever is earlier. It
-// implements [bearer.TokenProvider]. The errors are those of [Provider.Token].
+// RetrieveBearerToken is like [Provider.Token] and also reports when the token
+// expires: after the time set by [WithExpiry], or with the credentials that
+// signed it if that is earlier.
 func (p *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error) {
 	if err := contextError(ctx); err != nil {
 		return bearer.Token{}, err
 	}
-	if p == nil || p.credentials == nil {
+	if p == nil || p.token == nil {
 		return bearer.Token{}, fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
 	}
-	creds, err := p.credentials(ctx)
-	if ctxErr := contextError(ctx); ctxErr != nil {
-		return bearer.Token{}, ctxErr
-	}
-	now := time.Now()
-	if err == nil {
-		err = checkCredentials(creds, now)
-	}
-	if err != nil {
-		return bearer.Token{}, credentialsError{err}
-	}
-	now = now.UTC().Truncate(time.Second) // as the token says it
-	value, err := presign(ctx, p.request, creds, p.region, now)
-	if err != nil {
-		return bearer.Token{}, err
-	}
-	expires := now.Add(p.expiry)
-	if creds.CanExpire && creds.Expires.Before(expires) {
-		expires = creds.Expires.Round(0).UTC()
-	}
-	return bearer.Token{Value: value, CanExpire: true, Expires: expires}, nil
-}
-
-func contextError(ctx context.Context) error {
-	if ctx == nil {
-		return errors.New("bedrocktoken: the context is nil")
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("bedrocktoken: %w", err)
-	}
-	return nil
+	return p.token(ctx)
 }

@@ -3,46 +3,25 @@ package bedrocktoken
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// Errors that [ProvideToken], [NewProvider] and the methods of [Provider]
-// return, always with what was wrong added: test for them with [errors.Is].
-var (
-	// ErrRegion says that no region was found, or that what was given cannot be
-	// the name of one.
-	ErrRegion = errors.New("bedrocktoken: no valid region")
-
-	// ErrCredentials says that there are no credentials to sign with: none were
-	// found, their source failed, a key is missing or malformed, or they have
-	// expired. errors.Is and errors.As also find the source's own error.
-	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
-
-	// ErrExpiry says that the expiry is not from 1 second to 12 hours.
-	ErrExpiry = errors.New("bedrocktoken: invalid expiry")
-)
-
-// ProvideToken returns one short-term Bedrock API key: a bearer token for the
-// Authorization header, or for the environment variable
-// AWS_BEARER_TOKEN_BEDROCK that the AWS SDKs read. By default region and
-// credentials come from the SDK's default chain and the token lives for 12
-// hours; see the options.
+// ProvideToken returns a token, for the Authorization header or the environment
+// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that runs
+// for longer than the token lasts should use a [Provider].
 //
-// A token cannot be renewed and dies with the credentials that signed it, often
-// within the hour. A program that runs for longer than that should keep a
-// [Provider] and ask it for a token at each request.
-//
-// The error is [ErrRegion], [ErrCredentials], [ErrExpiry], that of a ctx that is
-// nil or has ended, or one that says which options contradict each other.
+// The error is [ErrRegion], [ErrCredentials] or [ErrExpiry], that of a ctx that is
+// done, or about a nil ctx or options that contradict each other.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 	p, err := NewProvider(ctx, opts...)
 	if err != nil {
@@ -55,13 +34,13 @@ func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 // UNSIGNED-PAYLOAD on 2026-09-02.
 const emptyPayloadHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// unsignedRequest returns the request that a token is the presigned form of.
+// unsignedRequest returns the request that is presigned to make a token.
 func unsignedRequest(expiry time.Duration) *http.Request {
 	seconds := strconv.FormatInt(int64(expiry/time.Second), 10)
 	return &http.Request{
-		// As the official generators have it: the service recomputes the
-		// signature of a POST to this host. It refused a token that was signed
-		// as a GET, and one for a regional host, on 2026-09-02.
+		// As in the official generators: the service recomputes the signature
+		// of a POST to this host. On 2026-09-02 it refused a token signed as a
+		// GET, and one for a regional host.
 		Method: http.MethodPost,
 		URL: &url.URL{
 			Scheme:   "https",
@@ -73,14 +52,63 @@ func unsignedRequest(expiry time.Duration) *http.Request {
 	}
 }
 
-// presign returns the token that request, credentials, region and time make.
-func presign(ctx context.Context, request *http.Request, creds aws.Credentials, region string, now time.Time) (string, error) {
-	// A signer remembers derived keys by access key ID and not by secret: a
-	// shared one would go on signing with a secret that was replaced.
-	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, request, emptyPayloadHash, "bedrock", region, now)
+// A signer makes one token a second. Another made in that second would be the
+// same, byte for byte, but cost a hundred times as much.
+type signer struct {
+	region      string
+	expiry      time.Duration
+	request     *http.Request
+	credentials aws.CredentialsProviderFunc
+
+	mu   sync.Mutex
+	last struct {
+		credentials aws.Credentials
+		second      int64
+		token       bearer.Token
+	}
+}
+
+func (s *signer) token(ctx context.Context) (bearer.Token, error) {
+	creds, err := s.credentials(ctx)
+	if ctxErr := contextError(ctx); ctxErr != nil {
+		return bearer.Token{}, ctxErr
+	}
+	if err != nil {
+		return bearer.Token{}, credentialsError(err)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Unix() == s.last.second && creds == s.last.credentials {
+		return s.last.token, nil
+	}
+	if err := checkKeys(creds); err != nil {
+		return bearer.Token{}, credentialsError(err)
+	}
+	now = now.UTC().Truncate(time.Second) // as the token says it
+	value, err := s.presign(ctx, creds, now)
+	if err != nil {
+		return bearer.Token{}, err
+	}
+	token := bearer.Token{Value: value, CanExpire: true, Expires: now.Add(s.expiry)}
+	if creds.CanExpire && creds.Expires.Before(token.Expires) {
+		token.Expires = creds.Expires.Round(0).UTC()
+	}
+	s.last.credentials, s.last.second, s.last.token = creds, now.Unix(), token
+	return token, nil
+}
+
+func (s *signer) presign(ctx context.Context, creds aws.Credentials, now time.Time) (string, error) {
+	// The SDK's signer remembers derived keys by access key ID and not by secret:
+	// a shared one would go on signing with a secret that was replaced.
+	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, s.request, emptyPayloadHash, "bedrock", s.region, now)
 	if err != nil {
 		return "", fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	signed = strings.TrimPrefix(signed, "https://") + "&Version=1"
-	return string(base64.StdEncoding.AppendEncode([]byte("bedrock-api-key-"), []byte(signed))), nil
+	const usual = 4096 // bytes, which need not be allocated
+	signed = strings.TrimPrefix(signed, "https://")
+	url := append(append(make([]byte, 0, usual), signed...), "&Version=1"...)
+	token := append(make([]byte, 0, 2*usual), "bedrock-api-key-"...)
+	return string(base64.StdEncoding.AppendEncode(token, url)), nil
 }

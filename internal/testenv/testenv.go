@@ -25,6 +25,9 @@ func Isolate(home string, prefixes ...string) (restore func()) {
 	}
 	os.Setenv("HOME", home)
 	os.Setenv("USERPROFILE", home)
+	// The SDK looked for the home directory before anybody could set it.
+	os.Setenv("AWS_CONFIG_FILE", filepath.Join(home, ".aws", "config"))
+	os.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(home, ".aws", "credentials"))
 	os.Setenv("AWS_EC2_METADATA_DISABLED", "true") // nothing but loopback
 	return func() {
 		os.Clearenv()

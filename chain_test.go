@@ -1,0 +1,467 @@
+package bedrocktoken_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+)
+
+// Region and profile stay as they were when the Provider was made. The rest is
+// looked up for each retrieval.
+func TestResolvedOnce(t *testing.T) {
+	testenv.WriteConfig(t, `
+[default]
+region = from-default-profile
+aws_access_key_id = default
+aws_secret_access_key = secret
+[profile team]
+region = from-team-profile
+aws_access_key_id = team
+aws_secret_access_key = secret
+[profile later]
+region = from-later-profile
+aws_access_key_id = later
+aws_secret_access_key = secret
+`)
+	later := map[string]string{"AWS_REGION": "later", "AWS_PROFILE": "later"}
+	keysLater := map[string]string{"AWS_ACCESS_KEY_ID": "keys-later", "AWS_SECRET_ACCESS_KEY": "secret"}
+	tests := map[string]struct {
+		env, later map[string]string
+		opts       []bedrocktoken.Option
+		region, id string
+	}{
+		"default profile":         {nil, map[string]string{"AWS_REGION": "later"}, nil, "from-default-profile", "default"},
+		"AWS_REGION":              {map[string]string{"AWS_REGION": region}, map[string]string{"AWS_REGION": "later"}, nil, region, "default"},
+		"AWS_PROFILE":             {map[string]string{"AWS_PROFILE": "team"}, later, nil, "from-team-profile", "team"},
+		"AWS_PROFILE, then keys":  {map[string]string{"AWS_PROFILE": "team"}, keysLater, nil, "from-team-profile", "team"},
+		"WithProfile":             {nil, later, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile", "team"},
+		"keys before AWS_PROFILE": {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_PROFILE": "team"}, later, nil, "from-team-profile", "keys"},
+		"other keys":              {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": region}, keysLater, nil, region, "keys-later"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			testenv.Set(t, test.env)
+			provider, err := bedrocktoken.NewProvider(t.Context(), test.opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			testenv.Set(t, test.later)
+			token, err := provider.Token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
+			if provider.Region() != test.region {
+				t.Errorf("region %q, want %q", provider.Region(), test.region)
+			}
+		})
+	}
+}
+
+// Web identity in the environment precedes AWS_PROFILE, at first and later.
+func TestWebIdentityBeforeProfile(t *testing.T) {
+	testenv.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+	testenv.Set(t, map[string]string{
+		"AWS_REGION": region, "AWS_PROFILE": "team",
+		"AWS_WEB_IDENTITY_TOKEN_FILE": filepath.Join(t.TempDir(), "not there"), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x",
+	})
+	token, err := bedrocktoken.ProvideToken(t.Context())
+	if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "not there") || token != "" {
+		t.Errorf("got %q and error %v, want one about the missing file", token, err)
+	}
+}
+
+// What a login tool writes into the shared credentials file reaches a Provider
+// that is in use. A file that is missing or broken for a while does no harm.
+func TestReplacedKeys(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	testenv.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func(id string) string {
+		return fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = secret\naws_session_token = session\n", id)
+	}
+	write(keys("first"))
+	synctest.Test(t, func(t *testing.T) {
+		provider, err := bedrocktoken.NewProvider(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		get := func(id string) {
+			t.Helper()
+			token, err := provider.Token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret", SessionToken: "session"})
+		}
+		// A lookup takes no time by the bubble's clock, but the call that sets it off
+		// does not wait for it.
+		lookUp := func(before, after string) {
+			t.Helper()
+			time.Sleep(5 * time.Minute)
+			get(before)
+			time.Sleep(time.Nanosecond)
+			get(after)
+		}
+		get("first")
+		lookUp("first", "first")
+		write(keys("second"))
+		lookUp("first", "second")
+		for _, wrong := range []string{
+			"", "[default]\naws_access_key_id = half\n", "[default\nx", keys("with a blank"), "[default]\nrole_arn = x\nsource_profile = default\n",
+		} {
+			write(wrong)
+			lookUp("second", "second")
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		lookUp("second", "second")
+		write(keys("third"))
+		time.Sleep(10 * time.Second)
+		get("second")
+		time.Sleep(time.Nanosecond)
+		get("third")
+	})
+}
+
+// On a host with a role of its own, too: the SDK falls back on that.
+func TestHostIsAnotherIdentity(t *testing.T) {
+	for name, life := range map[string]time.Duration{"role that expires": 6 * time.Hour, "keys that do not": 0} {
+		t.Run(name, func(t *testing.T) {
+			host := aws.Credentials{AccessKeyID: "host", SecretAccessKey: "secret", SessionToken: "session"}
+			var calls atomic.Int32
+			server := newContainer(t, func(w http.ResponseWriter, r *http.Request) {
+				calls.Add(1)
+				fields := map[string]any{"AccessKeyId": host.AccessKeyID, "SecretAccessKey": host.SecretAccessKey, "Token": host.SessionToken}
+				if life > 0 {
+					fields["Expiration"] = time.Now().Add(life)
+				}
+				json.NewEncoder(w).Encode(fields)
+			})
+			file := filepath.Join(t.TempDir(), "credentials")
+			if err := os.WriteFile(file, []byte("[default]\naws_access_key_id = own\naws_secret_access_key = secret\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			testenv.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL})
+			synctest.Test(t, func(t *testing.T) {
+				provider, err := bedrocktoken.NewProvider(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for n := range int32(3) {
+					token, err := provider.Token(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					accept(t, token, region, aws.Credentials{AccessKeyID: "own", SecretAccessKey: "secret"})
+					if n == 0 {
+						os.Remove(file)
+					}
+					time.Sleep(5 * time.Minute)
+				}
+				if calls.Load() == 0 {
+					t.Error("the host was not asked, so the test shows nothing")
+				}
+
+				// Where there is nothing else, the host's is the identity.
+				provider, err = bedrocktoken.NewProvider(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				token, err := provider.Token(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				accept(t, token, region, host)
+			})
+		})
+	}
+}
+
+// A credential_process that names no expiration is run once, and one that does
+// before its credentials expire.
+func TestCredentialProcess(t *testing.T) {
+	for name, expires := range map[string]bool{"without an expiration": false, "with one": true} {
+		t.Run(name, func(t *testing.T) {
+			output := filepath.Join(t.TempDir(), "output")
+			command := "cat '" + output + "'"
+			if runtime.GOOS == "windows" {
+				command = "type " + output
+			}
+			testenv.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+command+"\n")
+			synctest.Test(t, func(t *testing.T) {
+				prints := func(id string) {
+					t.Helper()
+					fields := map[string]any{"Version": 1, "AccessKeyId": id, "SecretAccessKey": "secret"}
+					if expires {
+						fields["Expiration"] = time.Now().Add(time.Hour)
+					}
+					text, err := json.Marshal(fields)
+					if err == nil {
+						err = os.WriteFile(output, text, 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				prints("first")
+				provider, err := bedrocktoken.NewProvider(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				get := func(id string) {
+					t.Helper()
+					token, err := provider.Token(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					accept(t, token, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret"})
+				}
+				get("first")
+				prints("second")
+				time.Sleep(54 * time.Minute)
+				get("first")
+				time.Sleep(time.Nanosecond)
+				get("first")
+				time.Sleep(time.Minute)
+				get("first")
+				time.Sleep(time.Nanosecond)
+				if expires {
+					get("second")
+				} else {
+					get("first")
+				}
+			})
+		})
+	}
+}
+
+func TestEnvironmentExpiration(t *testing.T) {
+	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_SESSION_TOKEN": sessionToken, "AWS_REGION": region}
+	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
+	synctest.Test(t, func(t *testing.T) {
+		hour := time.Now().Add(time.Hour).UTC()
+		for name, value := range map[string]string{
+			"UTC":         hour.Format(time.RFC3339),
+			"offset":      hour.In(time.FixedZone("", -7*3600)).Format(time.RFC3339),
+			"nanoseconds": hour.Format(time.RFC3339Nano),
+		} {
+			restore := setenv(keys, map[string]string{"AWS_CREDENTIAL_EXPIRATION": value})
+			provider, err := bedrocktoken.NewProvider(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := provider.RetrieveBearerToken(t.Context())
+			restore()
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			accept(t, token.Value, region, creds)
+			if !token.Expires.Equal(hour) {
+				t.Errorf("%s: expires at %v, want %v", name, token.Expires, hour)
+			}
+		}
+	})
+	for name, test := range map[string]struct{ value, says string }{
+		"past":           {"2020-01-02T03:04:05Z", "expired at 2020-01-02T03:04:05Z"},
+		"no time":        {"soon", `AWS_CREDENTIAL_EXPIRATION is "soon"`},
+		"seconds":        {"1795512597", `AWS_CREDENTIAL_EXPIRATION is "1795512597"`},
+		"without a zone": {"2099-01-02T03:04:05", `AWS_CREDENTIAL_EXPIRATION is "2099-01-02T03:04:05"`},
+		"long":           {strings.Repeat("x", 1000), "AWS_CREDENTIAL_EXPIRATION is"},
+		"control":        {"a\x1b[31m", `AWS_CREDENTIAL_EXPIRATION is "a\x1b[31m"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testenv.Set(t, keys)
+			t.Setenv("AWS_CREDENTIAL_EXPIRATION", test.value)
+			token, err := bedrocktoken.ProvideToken(t.Context())
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
+				t.Fatalf("got %q and error %v, want ErrCredentials", token, err)
+			}
+			if text := err.Error(); !strings.Contains(text, test.says) || len(text) > 300 {
+				t.Errorf("error is %q", text)
+			}
+		})
+	}
+
+	// It is not about other credentials.
+	testenv.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+	for name, opts := range map[string][]bedrocktoken.Option{
+		"WithProfile":             {bedrocktoken.WithProfile("team")},
+		"WithCredentialsProvider": {bedrocktoken.WithCredentialsProvider(static("team", "secret", ""))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testenv.Set(t, keys)
+			t.Setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z")
+			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, region, aws.Credentials{AccessKeyID: "team", SecretAccessKey: "secret"})
+		})
+	}
+}
+
+// setenv is for tests that cannot use t.Setenv.
+func setenv(settings ...map[string]string) (restore func()) {
+	saved := map[string]string{}
+	for _, setting := range settings {
+		for name, value := range setting {
+			saved[name] = os.Getenv(name)
+			os.Setenv(name, value)
+		}
+	}
+	return func() {
+		for name, value := range saved {
+			if value == "" {
+				os.Unsetenv(name)
+			} else {
+				os.Setenv(name, value)
+			}
+		}
+	}
+}
+
+// A container is a credentials endpoint such as ECS has.
+func newContainer(t *testing.T, answer http.HandlerFunc) *httptest.Server {
+	server := httptest.NewUnstartedServer(answer)
+	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive a bubble
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func writeCredentials(w http.ResponseWriter, creds aws.Credentials) {
+	json.NewEncoder(w).Encode(map[string]any{
+		"AccessKeyId": creds.AccessKeyID, "SecretAccessKey": creds.SecretAccessKey, "Token": creds.SessionToken, "Expiration": creds.Expires,
+	})
+}
+
+// The default chain keeps the promises of a raw provider. The HTTP is real, but
+// the time is the bubble's.
+func TestDefaultChain(t *testing.T) {
+	var issue atomic.Pointer[func() (aws.Credentials, error)]
+	var calls atomic.Int32
+	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		creds, err := (*issue.Load())()
+		if err != nil {
+			http.Error(w, `{"code": "OutOfOrder", "message": "the source is out of order"}`, http.StatusBadRequest)
+			return
+		}
+		writeCredentials(w, creds)
+	})
+	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+
+	synctest.Test(t, func(t *testing.T) {
+		var authority authority
+		next := func(creds aws.Credentials, err error) {
+			retrieve := func() (aws.Credentials, error) { return creds, err }
+			issue.Store(&retrieve)
+		}
+		provider, err := bedrocktoken.NewProvider(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		get := func(want aws.Credentials) {
+			t.Helper()
+			token, verified := authority.token(t, provider)
+			if verified.AccessKeyID != want.AccessKeyID || !token.Expires.Equal(want.Expires) {
+				t.Fatalf("signed by %s until %v, want %s until %v", verified.AccessKeyID, token.Expires, want.AccessKeyID, want.Expires)
+			}
+		}
+
+		if n := calls.Load(); n != 0 {
+			t.Errorf("%d retrievals before the first token", n)
+		}
+		first := authority.issue(time.Hour)
+		next(first, nil)
+		get(first)
+		get(first)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d retrievals for two tokens", n)
+		}
+
+		// Renewed in the background, with the true end reported.
+		second := authority.issue(2 * time.Hour)
+		next(second, nil)
+		time.Sleep(time.Until(first.Expires.Add(-5 * time.Minute)))
+		get(first)
+		time.Sleep(time.Nanosecond)
+		get(second)
+
+		// An outage is not seen until the credentials have expired.
+		next(aws.Credentials{}, errOutage)
+		for _, left := range []time.Duration{5 * time.Minute, time.Minute, time.Nanosecond} {
+			time.Sleep(time.Until(second.Expires.Add(-left)))
+			get(second)
+		}
+		time.Sleep(time.Nanosecond)
+		if _, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "OutOfOrder") {
+			t.Errorf("error %v, want ErrCredentials around the endpoint's", err)
+		}
+
+		// Seconds are all that there is.
+		third := authority.issue(7 * time.Second)
+		next(third, nil)
+		get(third)
+	})
+}
+
+// A request of the default chain that is never answered is sent again in time.
+func TestHungRequest(t *testing.T) {
+	creds := new(authority).issue(time.Hour)
+	asked := make(chan struct{}, 9)
+	var calls atomic.Int32
+	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		if calls.Add(1) == 1 {
+			<-r.Context().Done()
+			return
+		}
+		writeCredentials(w, creds)
+	})
+	restore := setenv(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+	start := time.Now()
+	type result struct {
+		token string
+		err   error
+	}
+	results := make(chan result)
+	go func() {
+		token, err := bedrocktoken.ProvideToken(context.Background())
+		results <- result{token, err}
+	}()
+	<-asked
+	restore()
+	t.Parallel() // for it takes real time: the environment has been read
+
+	got := <-results
+	if got.err != nil {
+		t.Fatalf("after %v: %v", time.Since(start), got.err)
+	}
+	accept(t, got.token, region, creds)
+	if n := calls.Load(); n != 2 {
+		t.Errorf("%d requests, want 2", n)
+	}
+}

@@ -1,0 +1,176 @@
+package bedrocktoken_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+)
+
+// chainOf returns err and all that it wraps.
+func chainOf(err error) []error {
+	chain := []error{err}
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() error }:
+		if cause := wrapper.Unwrap(); cause != nil {
+			chain = append(chain, chainOf(cause)...)
+		}
+	case interface{ Unwrap() []error }:
+		for _, cause := range wrapper.Unwrap() {
+			chain = append(chain, chainOf(cause)...)
+		}
+	}
+	return chain
+}
+
+// The SDK's error quotes what the process printed. Nothing of ours does, nor does
+// anything that it wraps.
+func TestProcessErrors(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "output")
+	command := "cat '" + output + "'"
+	if runtime.GOOS == "windows" {
+		command = "type " + output
+	}
+	for name, printed := range map[string]string{
+		"more than JSON":     "a warning\n" + `{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
+		"wrong type":         `{"Version": "1", "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
+		"wrong time":         `{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `", "Expiration": "soon"}`,
+		"wrong version":      `{"Version": 2, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
+		"no access key ID":   `{"Version": 1, "SecretAccessKey": "` + secretKey + `"}`,
+		"nothing but a key":  secretKey,
+		"half of the answer": `{"Version": 1, "SecretAccessKey": "` + secretKey,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(output, []byte(printed), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			testenv.WriteConfig(t, `
+[default]
+credential_process = `+command+`
+[profile role]
+role_arn = arn:aws:iam::123456789012:role/x
+source_profile = default
+`)
+			for _, profile := range []string{"", "role"} {
+				_, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithProfile(profile))
+				if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "credential_process: ") {
+					t.Fatalf("error is %v", err)
+				}
+				if strings.Count(err.Error(), "failed to refresh cached credentials") != 1 {
+					t.Errorf("not for a program that looks for it: %v", err)
+				}
+				var process *processcreds.ProviderError
+				if errors.As(err, &process) {
+					t.Errorf("the process's error, output and all, is in the chain")
+				}
+				for _, e := range chainOf(err) {
+					for _, verb := range []string{"%v", "%+v", "%#v"} {
+						if text := fmt.Sprintf(verb, e); strings.Contains(text, secretKey[:20]) {
+							t.Errorf("%s of a %T shows the output: %s", verb, e, text)
+						}
+					}
+				}
+			}
+		})
+	}
+
+	t.Run("not there", func(t *testing.T) {
+		testenv.WriteConfig(t, "[default]\ncredential_process = /does/not/exist\n")
+		_, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
+		if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "credential_process: exit status") {
+			t.Errorf("error is %v", err)
+		}
+	})
+	// Somebody may have wrapped it in words that hide where it begins.
+	t.Run("wrapped", func(t *testing.T) {
+		cause := errors.New("the cause")
+		inner := &processcreds.ProviderError{Err: fmt.Errorf("output %s: %w", secretKey, cause)}
+		for _, err := range []error{
+			fmt.Errorf("before %q: %w", inner.Error(), inner),
+			fmt.Errorf("before %s, failed to refresh cached credentials, %w", inner.Error(), inner),
+			errors.Join(inner, inner),
+			hiding{inner},
+		} {
+			_, err := newProvider(t, failing(err)).Token(t.Context())
+			if !errors.Is(err, cause) || strings.Contains(err.Error(), secretKey) || !strings.Contains(err.Error(), "the cause") {
+				t.Errorf("error is %v", err)
+			}
+		}
+	})
+	t.Run("nil", func(t *testing.T) {
+		for _, err := range []error{(*processcreds.ProviderError)(nil), &processcreds.ProviderError{}} {
+			_, err := newProvider(t, failing(err)).Token(t.Context())
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || err.Error() == "" {
+				t.Errorf("error is %v", err)
+			}
+		}
+	})
+}
+
+type hiding struct{ error }
+
+func (h hiding) Error() string { return "in other words: " + strings.ToUpper(h.error.Error()) }
+func (h hiding) Unwrap() error { return h.error }
+
+func failing(err error) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })
+}
+
+// What a source says is passed on, but never control characters or pages.
+func TestForeignText(t *testing.T) {
+	const refresh = "failed to refresh cached credentials, "
+	for name, test := range map[string]struct{ said, want string }{
+		"plain":               {"no route to host", "no route to host"},
+		"not ASCII":           {"kein Schlüssel für „x“", "kein Schlüssel für „x“"},
+		"line breaks":         {"one\r\ntwo\tthree", "one  two three"},
+		"escape sequences":    {"\x1b[31mred\x1b[0m\x07\x00\u009b", " [31mred [0m   "},
+		"invisible":           {"a\u202eb\u2028c\ufeffd", "a b c d"},
+		"not UTF-8":           {"a\xffb", "a\ufffdb"},
+		"as long as may be":   {strings.Repeat("x", 500), strings.Repeat("x", 500)},
+		"longer":              {strings.Repeat("x", 501), strings.Repeat("x", 497) + "..."},
+		"pages":               {strings.Repeat("x", 1<<20), strings.Repeat("x", 497) + "..."},
+		"cut within a letter": {strings.Repeat("x", 496) + "üüü", strings.Repeat("x", 496) + "..."},
+		"refresh once":        {refresh + "x", refresh + "x"},
+		"refresh twice":       {refresh + "x, " + refresh + "y, " + refresh + "z", refresh + "x, y, z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cause := errors.New(test.said)
+			_, err := newProvider(t, failing(cause)).Token(t.Context())
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, cause) {
+				t.Errorf("error %v, want ErrCredentials around the cause", err)
+			}
+			if got := strings.TrimPrefix(err.Error(), "bedrocktoken: no valid credentials: "); got != test.want {
+				t.Errorf("got  %q\nwant %q", got, test.want)
+			}
+		})
+	}
+	t.Run("of the SDK's cache", func(t *testing.T) {
+		cache := aws.NewCredentialsCache(aws.NewCredentialsCache(failing(errOutage)))
+		_, err := newProvider(t, cache).Token(t.Context())
+		if want := "bedrocktoken: no valid credentials: " + refresh + errOutage.Error(); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+	t.Run("of a config", func(t *testing.T) {
+		profile := "x\x1b[31m" + strings.Repeat("y", 5000)
+		for name, opt := range map[string]bedrocktoken.Option{
+			"region":      bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")),
+			"credentials": bedrocktoken.WithRegion(region),
+		} {
+			_, err := bedrocktoken.NewProvider(t.Context(), opt, bedrocktoken.WithProfile(profile))
+			if err == nil || len(err.Error()) > 600 || strings.ContainsFunc(err.Error(), unicode.IsControl) || !strings.Contains(err.Error(), "cannot load the AWS config") {
+				t.Errorf("%s: error is %v", name, err)
+			}
+		}
+	})
+}
