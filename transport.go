@@ -5,35 +5,39 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 )
 
-// Transport returns a RoundTripper that sends every request through base with
-// a fresh token in its Authorization header, in place of any other. It is for
-// all clients that take an [*http.Client]. A nil base means
-// [http.DefaultTransport].
+// Transport returns a RoundTripper that sends requests through base with a token
+// in the Authorization header. A nil base means [http.DefaultTransport].
 //
-// The token stays with the origin of the first request: a request redirected to
-// another scheme, host or port is sent without an Authorization header, and one
-// redirected back gets a token again. This relies on [http.Request.Response],
-// which a RoundTripper wrapped around this one must preserve. The first URL is
-// trusted: a client with a default address of its own, such as OpenAI's, must be
-// given Bedrock's.
+// A request is sent only if its URL is
+//   - HTTPS to an endpoint of Bedrock in the Provider's region, such as
+//     bedrock-runtime.us-east-1.amazonaws.com or a VPC endpoint's name,
+//   - HTTPS to one of hosts, such as a gateway or another partition's endpoint:
+//     each is a host name or IP address, without scheme, port or wildcard,
+//   - HTTP or HTTPS to localhost or a loopback address.
 //
-// The token is sent over HTTPS only, and over plain HTTP to localhost or a
-// loopback address; for any other URL the RoundTripper returns an error and
-// sends nothing. The errors of [Provider.Token] are returned as they are, so
-// that [errors.Is] finds [ErrCredentials] in what an http.Client makes of them.
-func (p *Provider) Transport(base http.RoundTripper) http.RoundTripper {
+// Any other request is refused before credentials are retrieved: one for Bedrock
+// in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
+// judged in the same way, so base must not follow any itself.
+//
+// The token replaces the request's Authorization and X-Api-Key headers. If the
+// request's context is done before there are credentials, the error is the
+// context's. Otherwise it is that of [Provider.Token].
+func (p *Provider) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	return &transport{provider: p, base: base}
+	return &transport{provider: p, base: base, hosts: slices.Clone(hosts)}
 }
 
 type transport struct {
 	provider *Provider
 	base     http.RoundTripper
+	hosts    []string
 }
 
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -46,37 +50,34 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	response, err := t.base.RoundTrip(authorized)
 	if response != nil {
-		// For the next redirect to find its way back to the first request, and
-		// for no log of a response to show the token.
-		answer := *response
-		answer.Request = request
-		response = &answer
+		response.Request = request // so that no log of a response shows the token
 	}
 	return response, err
 }
 
-// authorize returns a copy of request with the Authorization that it should have.
+// authorize returns a copy of request with a token.
 func (t *transport) authorize(request *http.Request) (*http.Request, error) {
-	// Not Clone: net/http lets the caller fill in the Trailer later, and would
-	// not find the values in a copy.
-	authorized := request.WithContext(request.Context())
-	authorized.Header = http.Header{}
-	for name, values := range request.Header {
-		if !strings.EqualFold(name, "Authorization") {
-			authorized.Header[name] = values
-		}
-	}
-	if !sameOrigin(request) {
-		return authorized, nil
-	}
-	if !mayCarryToken(request.URL) {
-		return nil, fmt.Errorf("bedrocktoken: no token is sent to %q: use https, or http to a loopback address", origin(request.URL))
+	if err := t.checkURL(request.URL); err != nil {
+		return nil, err
 	}
 	token, err := t.provider.Token(request.Context())
+	if ctxErr := request.Context().Err(); ctxErr != nil {
+		return nil, ctxErr // as it is, for http.Client to see whether it timed out
+	}
 	if err != nil {
 		return nil, err
 	}
-	authorized.Header.Set("Authorization", "Bearer "+token)
+	// Not Clone: net/http lets the caller fill in the Trailer later, and would
+	// not find the values in a copy.
+	authorized := request.WithContext(request.Context())
+	authorized.Header = http.Header{"Authorization": {"Bearer " + token}}
+	for name, values := range request.Header {
+		switch http.CanonicalHeaderKey(name) {
+		case "Authorization", "X-Api-Key":
+		default:
+			authorized.Header[name] = values
+		}
+	}
 	return authorized, nil
 }
 
@@ -87,48 +88,40 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
-// sameOrigin tells whether request goes where the first of its redirects went.
-func sameOrigin(request *http.Request) bool {
-	first := request
-	for range 100 { // more than any client follows
-		if first.Response == nil {
-			return origin(first.URL) == origin(request.URL)
-		}
-		if first = first.Response.Request; first == nil {
-			return false
-		}
+// regionOf matches the host names of Bedrock's endpoints, which only AWS can
+// assign, and captures their region. It is exact about what a region looks like:
+// bedrock.s3.amazonaws.com is somebody's bucket.
+var regionOf = regexp.MustCompile(`^(?:vpce-[a-z0-9-]+\.bedrock[a-z0-9-]*\.([a-z]+(?:-[a-z]+)+-[0-9]+)\.vpce\.amazonaws\.com` +
+	`|bedrock[a-z0-9-]*\.([a-z]+(?:-[a-z]+)+-[0-9]+)\.(?:amazonaws\.com|api\.aws))$`)
+
+// checkURL returns an error unless a request to u may carry a token.
+func (t *transport) checkURL(u *url.URL) error {
+	if u == nil || u.Hostname() == "" {
+		return fmt.Errorf("%w: the request's URL has no host", ErrEndpoint)
 	}
-	return false
+	host, own, theirs := lower(u.Hostname()), t.provider.Region(), ""
+	if match := regionOf.FindStringSubmatch(host); match != nil {
+		theirs = match[1] + match[2]
+	}
+	given := slices.ContainsFunc(t.hosts, func(h string) bool { return lower(h) == host })
+	secure, loopback := u.Scheme == "https", host == "localhost" || net.ParseIP(host).IsLoopback()
+	switch {
+	case secure && (given || theirs == own && own != ""), loopback && (secure || u.Scheme == "http"):
+		return nil
+	case secure && theirs != "":
+		return fmt.Errorf("%w: %.200q is in %.80s, but the token would be for %s", ErrRegion, u.Scheme+"://"+u.Host, theirs, own)
+	}
+	return fmt.Errorf("%w: no token is sent to %.200q: set the client's base URL to Bedrock's https address in %s, or to that of a host given to Transport, which has %.80q",
+		ErrEndpoint, u.Scheme+"://"+u.Host, own, t.hosts)
 }
 
-// origin returns scheme, host and port in one form for all of their spellings.
-func origin(u *url.URL) string {
-	if u == nil {
-		return ""
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + net.JoinHostPort(lowerHost(u), port)
-}
-
-func mayCarryToken(u *url.URL) bool {
-	if u == nil || u.Host == "" {
-		return false
-	}
-	host := lowerHost(u)
-	loopback := host == "localhost" || net.ParseIP(host).IsLoopback()
-	return u.Scheme == "https" || u.Scheme == "http" && loopback
-}
-
-// lowerHost folds the case of ASCII letters only: others have lower cases that
-// are letters of other hosts, such as the i of U+0130.
-func lowerHost(u *url.URL) string {
+// lower folds the case of ASCII letters only: others have lower cases that are
+// letters of other hosts, such as the i of U+0130.
+func lower(host string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
 			r += 'a' - 'A'
 		}
 		return r
-	}, u.Hostname())
+	}, host)
 }

@@ -1,28 +1,47 @@
 package bedrocktoken_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"maps"
+	"math/big"
+	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 )
+
+const runtimeURL = "https://bedrock-runtime." + region + ".amazonaws.com"
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A body records what is done with it.
+// A body counts how often it is closed.
 type body struct {
 	io.Reader
 	closed int
@@ -42,55 +61,584 @@ func answer(seen *[]*http.Request) roundTripper {
 	}
 }
 
-// bearer returns the token of a request, or "".
+// bearerOf returns the token of a request, or "".
 func bearerOf(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return token
 }
 
-func TestTransport(t *testing.T) {
-	var seen []*http.Request
-	rt := newProvider(t, static(accessKeyID, secretKey, sessionToken)).Transport(answer(&seen))
-	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
+func acceptStatic(t *testing.T, token string) {
+	t.Helper()
+	accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+}
 
-	for name, header := range map[string]http.Header{
-		"no header":  nil,
-		"others":     {"X-Other": {"kept"}},
-		"one of old": {"Authorization": {"Bearer stale"}, "X-Other": {"kept"}},
-		"two of old": {"Authorization": {"Bearer stale", "Basic stale"}},
-		"misspelt":   {"authorization": {"Bearer stale"}, "AUTHORIZATION": {"Bearer stale"}, "X-Other": {"kept"}},
-	} {
+func TestProviderRegion(t *testing.T) {
+	testenv.WriteConfig(t, "[default]\nregion = eu-north-1\n")
+	source := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
+	check := func(want string, opts ...bedrocktoken.Option) {
+		t.Helper()
+		provider, err := bedrocktoken.NewProvider(t.Context(), append(opts, source)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := provider.Region(); got != want {
+			t.Errorf("region is %q, want %q", got, want)
+		}
+	}
+	check("eu-north-1")
+	t.Setenv("AWS_REGION", "ap-south-2")
+	check("ap-south-2")
+	check("us-west-2", bedrocktoken.WithRegion("us-west-2"))
+	for name, provider := range map[string]*bedrocktoken.Provider{"nil": nil, "zero": {}} {
+		if got := provider.Region(); got != "" {
+			t.Errorf("region of a %s Provider is %q", name, got)
+		}
+	}
+}
+
+func TestTransportAddresses(t *testing.T) {
+	given := []string{
+		"gateway.example", "Bedrock.INTERNAL", "10.0.0.1", "2001:db8::1", "kiosk.example", "bücher.example",
+		"bedrock-runtime.cn-north-1.amazonaws.com.cn", "bedrock-runtime.eu-central-1.amazonaws.com",
+	}
+	tests := []struct {
+		kind      string
+		region    string   // of the Provider, if it is another
+		hosts     []string // given to Transport
+		want      error    // nil if the request is sent, with a token
+		says      []string // what the error says besides the address
+		addresses []string
+	}{{
+		kind: "Bedrock",
+		addresses: []string{
+			"https://bedrock-runtime.us-east-1.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonaws.com/path?query#fragment",
+			"https://bedrock.us-east-1.amazonaws.com/foundation-models",
+			"https://bedrock-mantle.us-east-1.api.aws/v1/models",
+			"https://bedrock-runtime.us-east-1.api.aws",
+			"https://bedrock-runtime-fips.us-east-1.amazonaws.com",
+			"https://bedrock-fips.us-east-1.amazonaws.com",
+			"https://vpce-0a1b2c-3d4e5f.bedrock-runtime.us-east-1.vpce.amazonaws.com",
+			"https://vpce-0a1b2c-3d4e5f-us-east-1a.bedrock-mantle.us-east-1.vpce.amazonaws.com",
+			"https://vpce-0.bedrock.us-east-1.vpce.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonaws.com:443",
+			"https://bedrock-runtime.us-east-1.amazonaws.com:8443",
+			"https://bedrock-runtime.us-east-1.amazonaws.com:",
+			"https://vpce-0.bedrock.us-east-1.vpce.amazonaws.com:1/path",
+			"https://BEDROCK-Runtime.US-EAST-1.AmazonAWS.COM",
+			"https://Bedrock-Mantle.us-east-1.API.AWS:443",
+			"https://VPCE-0A.BEDROCK.US-EAST-1.VPCE.AMAZONAWS.COM",
+			"https://user:secret@bedrock-runtime.us-east-1.amazonaws.com",
+		},
+	}, {
+		kind: "Bedrock in GovCloud", region: "us-gov-west-1",
+		addresses: []string{
+			"https://bedrock-runtime.us-gov-west-1.amazonaws.com",
+			"https://bedrock-runtime-fips.us-gov-west-1.api.aws",
+			"https://vpce-0.bedrock.us-gov-west-1.vpce.amazonaws.com",
+		},
+	}, {
+		kind: "a region of two digits", region: "us-east-11",
+		addresses: []string{"https://bedrock-mantle.us-east-11.api.aws"},
+	}, {
+		kind: "loopback",
+		addresses: []string{
+			"http://localhost", "https://localhost:8443", "http://LocalHost:8080/path",
+			"http://127.0.0.1:4566", "https://127.0.0.1", "http://127.8.9.10",
+			"http://[::1]", "https://[::1]:8443", "http://[0:0:0:0:0:0:0:1]", "http://[::ffff:127.0.0.1]:80",
+		},
+	}, {
+		kind: "given", hosts: given,
+		addresses: []string{
+			"https://gateway.example", "https://GATEWAY.example:8443/path", "https://bedrock.internal", "https://10.0.0.1",
+			"https://[2001:DB8::1]:8443", "https://bücher.example",
+			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eu-central-1.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonaws.com", "http://localhost", // as without
+		},
+	}, {
+		kind: "Bedrock in another region", want: bedrocktoken.ErrRegion, says: []string{"is in us-west-2", "for us-east-1"},
+		addresses: []string{
+			"https://bedrock-runtime.us-west-2.amazonaws.com/path?query",
+			"https://bedrock.us-west-2.amazonaws.com",
+			"https://bedrock-mantle.us-west-2.api.aws",
+			"https://bedrock-runtime-fips.us-west-2.amazonaws.com:8443",
+			"https://vpce-0a1b2c.bedrock-runtime.us-west-2.vpce.amazonaws.com",
+			"https://BEDROCK.US-WEST-2.AMAZONAWS.COM",
+			"https://user:secret@bedrock.us-west-2.amazonaws.com",
+		},
+	}, {
+		kind: "regions alike", want: bedrocktoken.ErrRegion, says: []string{"is in us-east-11", "for us-east-1"},
+		addresses: []string{"https://bedrock-runtime.us-east-11.amazonaws.com", "https://vpce-0.bedrock.us-east-11.vpce.amazonaws.com"},
+	}, {
+		kind: "regions alike, the other way round", region: "us-east-11", want: bedrocktoken.ErrRegion, says: []string{"is in us-east-1,", "for us-east-11"},
+		addresses: []string{"https://bedrock-runtime.us-east-1.amazonaws.com"},
+	}, {
+		kind: "GovCloud from outside", want: bedrocktoken.ErrRegion, says: []string{"is in us-gov-west-1", "for us-east-1"},
+		addresses: []string{"https://bedrock-runtime.us-gov-west-1.amazonaws.com"},
+	}, {
+		kind: "another region than that of a given host", hosts: given, want: bedrocktoken.ErrRegion, says: []string{"is in eu-west-1", "for us-east-1"},
+		addresses: []string{"https://bedrock-runtime.eu-west-1.amazonaws.com"},
+	}, {
+		kind: "another scheme", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"http://bedrock-runtime.us-east-1.amazonaws.com/path?query",
+			"http://bedrock-runtime.us-east-1.amazonaws.com:443",
+			"http://bedrock-mantle.us-east-1.api.aws",
+			"http://vpce-0.bedrock.us-east-1.vpce.amazonaws.com",
+			"http://bedrock-runtime.us-west-2.amazonaws.com",
+			"http://user:secret@bedrock-runtime.us-east-1.amazonaws.com",
+			"wss://bedrock-runtime.us-east-1.amazonaws.com",
+			"ftp://localhost", "ws://127.0.0.1", "https+unix://localhost",
+		},
+	}, {
+		kind: "names that others can own", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedrock.us-east-1.s3.amazonaws.com",
+			"https://bedrock.s3.us-east-1.amazonaws.com",
+			"https://bedrock.s3.amazonaws.com",
+			"https://bedrock.s3-us-west-2.amazonaws.com",
+			"https://bedrock.s3-us-east-1.amazonaws.com",
+			"https://bedrock.s3.dualstack.us-east-1.amazonaws.com",
+			"https://bedrock.s3-website-us-east-1.amazonaws.com",
+			"https://bedrock.s3-accelerate.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.s3-us-east-1.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.elb.amazonaws.com",
+			"https://bedrock-runtime.elb.us-east-1.amazonaws.com",
+			"https://bedrock.us-east-1.rds.amazonaws.com",
+			"https://bedrock.execute-api.us-east-1.amazonaws.com",
+			"https://bedrock.lambda-url.us-east-1.on.aws",
+			"https://bedrock.us-east-1.elasticbeanstalk.com",
+			"https://vpce-0.vpce-svc-0.us-east-1.vpce.amazonaws.com",
+			"https://bedrock.vpce-0.s3.us-east-1.vpce.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonaws.com.example.com",
+			"https://bedrock-mantle.us-east-1.api.aws.example.com",
+			"https://vpce-0.bedrock.us-east-1.vpce.amazonaws.com.example.com",
+			"https://bedrock-runtime.us-east-1.evilamazonaws.com",
+			"https://bedrock-mantle.us-east-1.evil-api.aws",
+			"https://bedrock-runtime.us-east-1.amazonaws.company",
+			"https://bedrock-runtime-us-east-1.amazonaws.com.co",
+			"https://evilbedrock-runtime.us-east-1.amazonaws.com",
+			"https://evil.bedrock-runtime.us-east-1.amazonaws.com",
+			"https://evilvpce-0.bedrock.us-east-1.vpce.amazonaws.com",
+			"https://evil.vpce-0.bedrock.us-east-1.vpce.amazonaws.com",
+			"https://vpce-0.evil.bedrock.us-east-1.vpce.amazonaws.com",
+			"https://vpce-0.bedrock.evil.us-east-1.vpce.amazonaws.com",
+			"https://vpce-0.bedrock.us-east-1.vpce.amazonaws.company",
+		},
+	}, {
+		// Between them they have each dot replaced by another character, and each
+		// part missing or malformed.
+		kind: "no endpoint's name", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedrock-runtimexus-east-1.amazonaws.com", "https://bedrock-runtime.us-east-1xamazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonawsxcom", "https://bedrock-mantle.us-east-1.apixaws",
+			"https://vpce-0xbedrock.us-east-1.vpce.amazonaws.com", "https://vpce-0.bedrockxus-east-1.vpce.amazonaws.com",
+			"https://vpce-0.bedrock.us-east-1xvpce.amazonaws.com", "https://vpce-0.bedrock.us-east-1.vpcexamazonaws.com",
+			"https://vpce-0.bedrock.us-east-1.vpce.amazonawsxcom",
+			"https://bedrock.amazonaws.com", "https://bedrock.api.aws", "https://us-east-1.amazonaws.com",
+			"https://vpce-0.bedrock.vpce.amazonaws.com", "https://vpce-0.us-east-1.vpce.amazonaws.com",
+			"https://bedrock.us-east-1.vpce.amazonaws.com", "https://vpce-.bedrock.us-east-1.vpce.amazonaws.com",
+			"https://vpce0.bedrock.us-east-1.vpce.amazonaws.com", "https://vpce-0.bedrock.us-east-1.amazonaws.com",
+			"https://vpce-0.bedrock.us-east-1.api.aws", "https://vpce-0.bedrock.us-east-1.vpce.api.aws",
+			"https://bedrock.us-east.amazonaws.com", "https://bedrock.us-1.amazonaws.com", "https://bedrock.us-east-1a.amazonaws.com",
+			"https://bedrock.1-east-1.amazonaws.com", "https://bedrock.-us-east-1.amazonaws.com", "https://bedrock.us--east-1.amazonaws.com",
+			"https://vpce-0.bedrock.us-east.vpce.amazonaws.com", "https://vpce-0.bedrock.us-1.vpce.amazonaws.com", "https://vpce-0.bedrock.s3-us-1.vpce.amazonaws.com",
+			"https://bedrock_runtime.us-east-1.amazonaws.com", "https://vpce-0_1.bedrock.us-east-1.vpce.amazonaws.com", "https://vpce-0.bedrock_runtime.us-east-1.vpce.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonaws.com.", "https://bedrock-runtime..us-east-1.amazonaws.com", "https://.bedrock-runtime.us-east-1.amazonaws.com",
+		},
+	}, {
+		// A region that NewProvider takes, as it is for emulators, and a bucket.
+		kind: "a Provider whose region is none", region: "s3", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{"https://bedrock.s3.amazonaws.com", "https://bedrock.s3.api.aws", "https://vpce-0.bedrock.s3.vpce.amazonaws.com"},
+	}, {
+		kind: "other services and partitions", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://api.openai.com/path", "https://api.anthropic.com?query", "https://example.com", "https://10.0.0.1", "https://[2001:db8::1]",
+			"https://s3.us-east-1.amazonaws.com", "https://sagemaker-runtime.us-east-1.amazonaws.com", "https://sts.us-east-1.api.aws",
+			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eusc-de-east-1.amazonaws.eu", "https://bedrock-runtime.us-iso-east-1.c2s.ic.gov",
+		},
+	}, {
+		kind: "look-alikes in other scripts", hosts: given, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedroc\u212a-runtime.us-east-1.amazonaws.com", // Kelvin sign, whose lower case is k
+			"https://bedroc%E2%84%AA-runtime.us-east-1.amazonaws.com",
+			"https://bedrock-runt\u0130me.us-east-1.amazonaws.com",     // capital I with a dot, whose lower case begins with i
+			"https://bedrock-runtime.u\u017f-east-1.amazonaws.com",     // long s, whose upper case is S
+			"https://bedr\u043eck-runtime.us-east-1.amazonaws.com",     // Cyrillic
+			"https://bedrock-runtime.us-east-1.am\u0430zonaws.com",     // Cyrillic
+			"https://\uff42edrock-runtime.us-east-1.amazonaws.com",     // full width
+			"https://bedrock-runtime\u3002us-east-1.amazonaws.com",     // ideographic full stop
+			"https://bedrock-runtime.us-east-\u0661.amazonaws.com",     // Arabic digit
+			"https://xn--bedrock-runtime-9x0a.us-east-1.amazonaws.com", // Punycode
+			"https://bedrock\u200b-runtime.us-east-1.amazonaws.com",    // zero-width space
+			"https://vpce-0.bedroc\u212a.us-east-1.vpce.amazonaws.com", // Kelvin sign
+			"https://\u212aiosk.example", "https://k\u0130osk.example", // hosts that were given
+			"http://localho\u017ft", "http://loc\u0430lhost", // long s, Cyrillic
+			"http://127.0.0.\uff11", "http://\u2460\u2461\u2466.0.0.\u2460", // other digits
+		},
+	}, {
+		kind: "a name in the wrong place", hosts: given, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedrock-runtime.us-east-1.amazonaws.com@stranger.example",
+			"https://bedrock-runtime.us-east-1.amazonaws.com:secret@stranger.example/path",
+			"https://gateway.example@stranger.example", "http://localhost@stranger.example", "http://127.0.0.1:secret@stranger.example",
+			"https://stranger.example/path@bedrock-runtime.us-east-1.amazonaws.com",
+			"https://stranger.example/path/bedrock-runtime.us-east-1.amazonaws.com",
+			"https://stranger.example?query=bedrock-runtime.us-east-1.amazonaws.com",
+			"https://stranger.example?query@bedrock-runtime.us-east-1.amazonaws.com",
+			"https://stranger.example#@bedrock-runtime.us-east-1.amazonaws.com",
+		},
+	}, {
+		kind: "not quite a given host", hosts: given, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"http://gateway.example", "http://gateway.example:443", "http://10.0.0.1", "http://[2001:db8::1]", "ftp://gateway.example",
+			"https://sub.gateway.example", "https://example", "https://gateway.example.", "https://gateway.example.com", "https://gateway",
+			"https://10.0.0.2", "https://[2001:db8::2]", "https://xn--bcher-kva.example",
+			"https://bedrock.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.cn-northwest-1.amazonaws.com.cn",
+		},
+	}, {
+		kind:  "hosts that never match",
+		hosts: []string{"https://gateway.example", "gateway.example:8443", "gateway.example/v1", "", "*", "*.example", ".example", "[2001:db8::1]", " gateway.example", "http://10.0.0.1"},
+		want:  bedrocktoken.ErrEndpoint,
+		says:  []string{`"https://gateway.example" "gateway.example:8443" "gateway.example/v1" "" "*" "*.example" ".example" "[2001:db8::1]" " gateway.example" "http://10.0.0.1"`},
+		addresses: []string{
+			"https://gateway.example", "https://gateway.example:8443", "https://api.openai.com", "https://[2001:db8::1]", "http://10.0.0.1",
+		},
+	}, {
+		kind: "loopback in appearance", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"http://0.0.0.0", "https://0.0.0.0", "http://[::]", "http://128.0.0.1", "http://10.0.0.1", "http://169.254.169.254",
+			"http://127.1", "http://2130706433", "http://0177.0.0.1", "http://0x7f.0.0.1", "http://[::1%25lo]", "http://[fe80::1]",
+			"http://localhost.", "http://foo.localhost", "http://localhost.example.com", "http://127.0.0.1.example.com", "https://localhost.localdomain",
+		},
+	}, {
+		kind: "no host", hosts: []string{"", "localhost"}, want: bedrocktoken.ErrEndpoint, says: []string{"no host"},
+		addresses: []string{
+			"", "/path", "https:", "https://", "http://", "https:///path", "https://:443", "http://:8080", "https:path", "https://user:secret@/path", "https://[]",
+			"localhost:8080", "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.us-east-1.amazonaws.com:443", "mailto:someone@localhost",
+		},
+	}, {
+		kind: "no scheme", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{"//bedrock-runtime.us-east-1.amazonaws.com/path", "//localhost"},
+	}, {
+		kind: "no URL that url.Parse would return", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedrock-runtime.us-east-1.amazonaws.com\n", "https://stranger.example\nbedrock-runtime.us-east-1.amazonaws.com",
+			"https://bedrock-runtime.us-east-1.amazonaws.com\x00", "https://bedrock-runtime.us-east-1.amazonaws.com ",
+			"https://bedrock-runtime.us-east-1.amazonaws.com:443:443", "https://bedrock-runtime.us-east-1.amazonaws.com:https",
+			"https://bedrock-runtime.us-east-1.amazonaws.com%2eexample.com", `https://stranger.example\@bedrock-runtime.us-east-1.amazonaws.com`,
+			"https://[bedrock-runtime.us-east-1.amazonaws.com", "https://\xff", "http://local\xffhost",
+		},
+	}, {
+		kind: "very long", hosts: []string{strings.Repeat("c", 1<<14)}, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{"https://" + strings.Repeat("a", 1<<14) + ".example"},
+	}, {
+		kind: "very long, and a region", want: bedrocktoken.ErrRegion,
+		addresses: []string{"https://bedrock." + strings.Repeat("a-", 1<<13) + "a-1.amazonaws.com"},
+	}}
+	for _, test := range tests {
+		for _, address := range test.addresses {
+			t.Run(fmt.Sprintf("%s/%.80q", test.kind, address), func(t *testing.T) {
+				u, err := url.Parse(address)
+				if err != nil { // a program can still build it by hand
+					scheme, host, _ := strings.Cut(address, "://")
+					u = &url.URL{Scheme: scheme, Host: host}
+				}
+				home := region
+				if test.region != "" {
+					home = test.region
+				}
+				var seen []*http.Request
+				source := &source{retrieve: func(context.Context) (aws.Credentials, error) {
+					return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}, nil
+				}}
+				hosts := slices.Clone(test.hosts)
+				rt := newProvider(t, source, bedrocktoken.WithRegion(home)).Transport(answer(&seen), hosts...)
+				clear(hosts) // it is the caller's
+				sent := &body{Reader: strings.NewReader("x")}
+				response, err := rt.RoundTrip(&http.Request{Method: "POST", URL: u, Body: sent})
+				if sent.closed != 1 {
+					t.Errorf("the body was closed %d times", sent.closed)
+				}
+				if test.want == nil {
+					if err != nil || len(seen) != 1 {
+						t.Fatalf("%d requests sent, error %v", len(seen), err)
+					}
+					accept(t, bearerOf(seen[0]), home, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+					return
+				}
+
+				if len(seen) != 0 || source.calls.Load() != 0 || response != nil {
+					t.Errorf("%d requests sent, %d retrievals", len(seen), source.calls.Load())
+				}
+				for _, kind := range []error{bedrocktoken.ErrRegion, bedrocktoken.ErrEndpoint, bedrocktoken.ErrCredentials} {
+					if errors.Is(err, kind) != (kind == test.want) {
+						t.Fatalf("error is %v, want %v", err, test.want)
+					}
+				}
+				says := test.says
+				if u.Hostname() != "" {
+					quoted := strconv.Quote(u.Scheme + "://" + u.Host)
+					says = append([]string{quoted[:min(len(quoted), 100)]}, says...)
+					if test.want == bedrocktoken.ErrEndpoint { // and what to do
+						listed := fmt.Sprintf("%q", test.hosts)
+						says = append(says, "base URL", "https address in "+home, "Transport", listed[:min(len(listed), 60)])
+					}
+				}
+				for _, part := range says {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("error %q does not say %q", err, part)
+					}
+				}
+				for _, part := range []string{"user", "secret", "path", "query"} {
+					if strings.Contains(err.Error(), part) {
+						t.Errorf("error %q shows %q of the URL", err, part)
+					}
+				}
+				if len(err.Error()) > 1000 {
+					t.Errorf("an error of %d bytes", len(err.Error()))
+				}
+			})
+		}
+	}
+}
+
+// No use of the API makes it panic, or send anything.
+func TestTransportBadInput(t *testing.T) {
+	good := newProvider(t, static(accessKeyID, secretKey, ""))
+	tests := map[string]struct {
+		provider *bedrocktoken.Provider
+		url      *url.URL
+		want     error
+	}{
+		"no URL":                   {good, nil, bedrocktoken.ErrEndpoint},
+		"empty URL":                {good, new(url.URL), bedrocktoken.ErrEndpoint},
+		"opaque URL":               {good, &url.URL{Scheme: "https", Opaque: "//bedrock-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
+		"upper-case scheme":        {good, &url.URL{Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
+		"nil Provider, Bedrock":    {nil, &url.URL{Scheme: "https", Host: "bedrock-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrRegion},
+		"nil Provider, stranger":   {nil, &url.URL{Scheme: "https", Host: "stranger.example"}, bedrocktoken.ErrEndpoint},
+		"nil Provider, given host": {nil, &url.URL{Scheme: "https", Host: "gateway.example"}, bedrocktoken.ErrCredentials},
+		"zero Provider, stranger":  {new(bedrocktoken.Provider), &url.URL{Scheme: "https", Host: "stranger.example"}, bedrocktoken.ErrEndpoint},
+		"zero Provider, localhost": {new(bedrocktoken.Provider), &url.URL{Scheme: "http", Host: "localhost"}, bedrocktoken.ErrCredentials},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var seen []*http.Request
+			_, err := test.provider.Transport(answer(&seen), "gateway.example").RoundTrip(&http.Request{URL: test.url})
+			if !errors.Is(err, test.want) || len(seen) != 0 {
+				t.Errorf("%d requests sent, error %v, want %v", len(seen), err, test.want)
+			}
+		})
+	}
+}
+
+// newWorld starts a TLS server for each of names, all with the same handler, and
+// returns a transport to which they, and no others, are known by these names. It
+// calls dialed before each connection.
+func newWorld(t *testing.T, handler http.Handler, dialed func(name string), names ...string) *http.Transport {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: names,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var transport *http.Transport
+	addresses := map[string]string{}
+	for _, name := range names {
+		server := httptest.NewUnstartedServer(handler)
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		addresses[name] = server.Listener.Addr().String()
+		transport = server.Client().Transport.(*http.Transport) // which trusts the certificate
+	}
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		name, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		name = strings.ToLower(name)
+		dialed(name)
+		return new(net.Dialer).DialContext(ctx, network, addresses[name])
+	}
+	return transport
+}
+
+// A redirect is judged like any other request, between real servers.
+func TestTransportRedirects(t *testing.T) {
+	const (
+		runtime   = "bedrock-runtime.us-east-1.amazonaws.com"
+		mantle    = "bedrock-mantle.us-east-1.api.aws"
+		elsewhere = "bedrock-runtime.us-west-2.amazonaws.com"
+		bucket    = "bedrock.us-east-1.s3.amazonaws.com"
+		gateway   = "gateway.example"
+		stranger  = "stranger.example"
+	)
+	tests := map[string]struct {
+		hops []string
+		want error // for the last hop; all before it arrive
+	}{
+		"none":                            {[]string{"https://" + runtime}, nil},
+		"same host":                       {[]string{"https://" + runtime, "https://" + runtime + "/a", "https://" + runtime + ":8443/b"}, nil},
+		"another endpoint, a given host":  {[]string{"https://" + runtime, "https://" + mantle, "https://" + gateway + ":8443", "https://" + runtime}, nil},
+		"another region":                  {[]string{"https://" + runtime, "https://" + elsewhere}, bedrocktoken.ErrRegion},
+		"plain HTTP":                      {[]string{"https://" + runtime, "http://" + runtime}, bedrocktoken.ErrEndpoint},
+		"plain HTTP on the port of HTTPS": {[]string{"https://" + runtime, "http://" + runtime + ":443"}, bedrocktoken.ErrEndpoint},
+		"plain HTTP to a given host":      {[]string{"https://" + gateway, "http://" + gateway}, bedrocktoken.ErrEndpoint},
+		"a bucket":                        {[]string{"https://" + runtime, "https://" + bucket}, bedrocktoken.ErrEndpoint},
+		"a stranger":                      {[]string{"https://" + runtime, "https://" + stranger}, bedrocktoken.ErrEndpoint},
+		"a stranger, from a given host":   {[]string{"https://" + gateway, "https://" + stranger + "/path"}, bedrocktoken.ErrEndpoint},
+		"a stranger, after others":        {[]string{"https://" + runtime, "https://" + mantle, "https://" + stranger + ":8443"}, bedrocktoken.ErrEndpoint},
+		"a stranger with Bedrock as user": {[]string{"https://" + runtime, "https://" + runtime + "@" + stranger}, bedrocktoken.ErrEndpoint},
+		"a stranger, without a scheme":    {[]string{"https://" + runtime, "//" + stranger}, bedrocktoken.ErrEndpoint},
+		"a stranger, to begin with":       {[]string{"https://" + stranger}, bedrocktoken.ErrEndpoint},
+		"a stranger in another spelling":  {[]string{"https://" + runtime, "https://STRANGER.example"}, bedrocktoken.ErrEndpoint},
+		"Bedrock in another spelling":     {[]string{"https://" + runtime, "https://Bedrock-Mantle.US-EAST-1.api.aws"}, nil},
+		"a look-alike of Bedrock":         {[]string{"https://" + runtime, "https://bedroc%E2%84%AA-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
+	}
+
+	var mu sync.Mutex // guards what follows
+	var hops, dialed []string
+	var arrived []*http.Request
+	base := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent, err := io.ReadAll(r.Body)
+		if err != nil || string(sent) != "body" {
+			t.Errorf("%s: read %q and error %v", r.Host, sent, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		arrived = append(arrived, r)
+		if len(arrived) < len(hops) {
+			w.Header().Set("Location", hops[len(arrived)])
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}
+	}), func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		dialed = append(dialed, name)
+	}, runtime, mantle, elsewhere, bucket, gateway, stranger)
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base, gateway)}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			base.CloseIdleConnections()
+			mu.Lock()
+			hops, dialed, arrived = test.hops, nil, nil
+			mu.Unlock()
+			request, err := http.NewRequest("POST", test.hops[0], strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("X-Api-Key", "stale")
+			response, err := client.Do(request)
+			if err == nil {
+				response.Body.Close()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			want := len(test.hops)
+			if test.want != nil {
+				want--
+			}
+			if (err == nil) != (test.want == nil) || !errors.Is(err, test.want) || len(arrived) != want {
+				t.Errorf("%d requests arrived, want %d; error %v, want %v", len(arrived), want, err, test.want)
+			}
+			for _, r := range arrived {
+				acceptStatic(t, bearerOf(r))
+				if r.Header.Get("X-Api-Key") != "" {
+					t.Errorf("%s: another key arrived", r.Host)
+				}
+			}
+			for _, name := range dialed {
+				if name != runtime && name != mantle && name != gateway {
+					t.Errorf("%s was dialed", name)
+				}
+			}
+		})
+	}
+}
+
+func TestTransportHeaders(t *testing.T) {
+	rest := http.Header{
+		"X-Other": {"one", "two"}, "x-lower": {"kept"}, "Cookie": {"a=b"}, "Anthropic-Version": {"2023-06-01"}, "Proxy-Authorization": {"Basic kept"},
+		"X-Amz-Security-Token": {"kept"}, "Api-Key": {"kept"}, "X-Api-Keys": {"kept"}, "X-Authorization": {"kept"},
+	}
+	tests := map[string]struct{ header, rest http.Header }{
+		"none":                      {nil, http.Header{}},
+		"others":                    {rest, rest},
+		"Authorization":             {http.Header{"Authorization": {"Bearer stale"}}, http.Header{}},
+		"Authorization, two values": {http.Header{"Authorization": {"Bearer stale", "Basic stale"}}, http.Header{}},
+		"Authorization, misspelt":   {http.Header{"authorization": {"Bearer stale"}, "AUTHORIZATION": {"stale"}, "authoRization": nil}, http.Header{}},
+		"X-Api-Key":                 {http.Header{"X-Api-Key": {"stale", "stale"}}, http.Header{}},
+		"X-Api-Key, misspelt":       {http.Header{"x-api-key": {"stale"}, "X-API-KEY": {"stale"}, "X-Api-key": {}}, http.Header{}},
+		"all": {
+			http.Header{"Authorization": {"stale"}, "authorization": {"stale"}, "X-Api-Key": {"stale"}, "x-Api-Key": {"stale"}, "X-Other": {"kept"}},
+			http.Header{"X-Other": {"kept"}},
+		},
+	}
+	var seen []*http.Request
+	rt := newProvider(t, static(accessKeyID, secretKey, "")).Transport(answer(&seen))
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			seen = nil
 			sent := &body{Reader: strings.NewReader("x")}
-			request := &http.Request{Method: "POST", URL: &url.URL{Scheme: "https", Host: "bedrock-runtime.us-east-1.amazonaws.com"}, Header: header.Clone(), Body: sent}
+			request := &http.Request{Method: "POST", URL: &url.URL{Scheme: "http", Host: "localhost"}, Header: test.header.Clone(), Body: sent}
+			before := *request
 			response, err := rt.RoundTrip(request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if values := seen[0].Header.Values("Authorization"); len(values) != 1 {
-				t.Fatalf("%d Authorization headers", len(values))
+			got := maps.Clone(seen[0].Header)
+			if len(got["Authorization"]) != 1 {
+				t.Fatalf("Authorization is %q", got["Authorization"])
 			}
-			accept(t, bearerOf(seen[0]), region, creds)
-			rest := seen[0].Header.Clone()
-			rest.Del("Authorization")
-			if want := (http.Header{"X-Other": header["X-Other"]}); len(header["X-Other"]) > 0 && !reflect.DeepEqual(rest, want) || len(header["X-Other"]) == 0 && len(rest) > 0 {
-				t.Errorf("other headers are %v", rest)
+			acceptStatic(t, bearerOf(seen[0]))
+			delete(got, "Authorization")
+			if !reflect.DeepEqual(got, test.rest) {
+				t.Errorf("besides there are %v, want %v", got, test.rest)
 			}
-			if seen[0].Body != sent {
-				t.Error("the body has been wrapped")
-			}
-			if fmt.Sprint(request.Header) != fmt.Sprint(header) || request == seen[0] {
-				t.Errorf("the caller's request has changed: %v", request.Header)
+			if !reflect.DeepEqual(*request, before) || !reflect.DeepEqual(request.Header, test.header) {
+				t.Errorf("the caller's request has changed: %+v", request)
 			}
 			if response.Request != request {
 				t.Error("the response shows another request than the caller's, token and all")
 			}
-			if sent.closed != 1 {
-				t.Errorf("the body was closed %d times", sent.closed)
+			if seen[0].Body != sent || sent.closed != 1 {
+				t.Errorf("the body was wrapped, or closed %d times", sent.closed)
 			}
 		})
 	}
+
+	t.Run("user in the URL", func(t *testing.T) { // of which http.Client makes a header
+		seen = nil
+		response, err := (&http.Client{Transport: rt}).Get("http://user:password@localhost")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		acceptStatic(t, bearerOf(seen[0]))
+	})
+
+	t.Run("nested", func(t *testing.T) {
+		seen = nil
+		other := newProvider(t, static("AKIAOTHER", "other", sessionToken))
+		request := httptest.NewRequest("GET", runtimeURL, nil)
+		response, err := other.Transport(rt).RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(seen[0].Header["Authorization"]); n != 1 || response.Request != request {
+			t.Errorf("%d tokens; or the response shows another request than the caller's", n)
+		}
+		acceptStatic(t, bearerOf(seen[0])) // the inner one's
+	})
 }
 
 // All that a request and a response have besides is left as it was.
@@ -98,7 +646,7 @@ func TestTransportLeavesTheRest(t *testing.T) {
 	type key struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, "PATCH", "https://example.com/a%2Fb?c=d#e", strings.NewReader("body"))
+	request, err := http.NewRequestWithContext(ctx, "PATCH", runtimeURL+"/a%2Fb?c=d#e", strings.NewReader("body"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +657,8 @@ func TestTransportLeavesTheRest(t *testing.T) {
 		Status: "299 Odd", StatusCode: 299, Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{"Set-Cookie": {"a=b"}}, Body: io.NopCloser(strings.NewReader("answer")),
 		ContentLength: 6, Uncompressed: true, Trailer: http.Header{"X-Checksum": nil},
 	}
+	want := *answer
+	want.Request = request
 	rt := newProvider(t, static(accessKeyID, secretKey, "")).Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
 		want := request.WithContext(ctx)
 		want.Header = http.Header{"Authorization": r.Header["Authorization"]}
@@ -128,220 +678,36 @@ func TestTransportLeavesTheRest(t *testing.T) {
 		}
 		return answer, errBase
 	}))
-	want := *answer
-	want.Request = request
 	got, err := rt.RoundTrip(request)
-	if err != errBase || !reflect.DeepEqual(got, &want) {
-		t.Errorf("got %+v and error %v, want %+v and %v", got, err, &want, errBase)
+	if err != errBase || got != answer {
+		t.Errorf("got %p and error %v, want %p and %v", got, err, answer, errBase)
 	}
-	if answer.Request != nil {
-		t.Error("the base's response has changed")
-	}
-}
-
-// Every request is signed for itself.
-func TestTransportFresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var seen []*http.Request
-		var authority authority
-		provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return authority.issue(time.Hour), nil }))
-		client := &http.Client{Transport: provider.Transport(answer(&seen))}
-		for range 3 {
-			if _, err := client.Get("https://example.com"); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := authority.verify(bearerOf(seen[len(seen)-1])); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(time.Hour)
-		}
-	})
-}
-
-func TestTransportScheme(t *testing.T) {
-	good := []string{
-		"https://bedrock-runtime.us-east-1.amazonaws.com", "https://10.0.0.1", "https://example.com:8443", "https://user:password@example.com",
-		"http://localhost", "http://LOCALHOST:8080", "http://127.0.0.1:4566", "http://127.8.9.10", "http://[::1]", "http://[::1]:80", "http://[::ffff:127.0.0.1]",
-	}
-	bad := []string{
-		"http://bedrock-runtime.us-east-1.amazonaws.com", "http://10.0.0.1", "http://0.0.0.0", "http://[::]", "http://128.0.0.1",
-		"http://localhost.example.com", "http://foo.localhost", "http://printer.local", "http://169.254.169.254", "http://localho\u017ft", "http://loc\u0430lhost", "http://127.0.0.1.example.com", "http://127.1", "http://localhost.", "http://user:password@example.com:80/path?query", "http://",
-		"https:", "https:///path", "https:opaque", "ftp://localhost", "ws://localhost", "//example.com", "/path", "",
-	}
-	for _, address := range append(good, bad...) {
-		t.Run(address, func(t *testing.T) {
-			target, err := url.Parse(address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var seen []*http.Request
-			source := &source{retrieve: func(context.Context) (aws.Credentials, error) { return new(authority).issue(time.Hour), nil }}
-			sent := &body{Reader: strings.NewReader("x")}
-			_, err = newProvider(t, source).Transport(answer(&seen)).RoundTrip(&http.Request{Method: "POST", URL: target, Body: sent})
-			want := 0
-			for _, g := range good {
-				if g == address {
-					want = 1
-				}
-			}
-			if len(seen) != want || (err == nil) != (want == 1) || int(source.calls.Load()) != want {
-				t.Errorf("%d requests sent, %d retrievals, error %v", len(seen), source.calls.Load(), err)
-			}
-			if err != nil && (strings.Contains(err.Error(), "user") || strings.Contains(err.Error(), "path") || !strings.Contains(err.Error(), "https")) {
-				t.Errorf("error is %q", err)
-			}
-			if sent.closed != 1 {
-				t.Errorf("the body was closed %d times", sent.closed)
-			}
-		})
-	}
-	t.Run("no URL", func(t *testing.T) {
-		var seen []*http.Request
-		if _, err := newProvider(t, static(accessKeyID, secretKey, "")).Transport(answer(&seen)).RoundTrip(&http.Request{}); err == nil || len(seen) != 0 {
-			t.Errorf("%d requests sent, error %v", len(seen), err)
-		}
-	})
-}
-
-func TestTransportRedirects(t *testing.T) {
-	const origin = "https://origin.example"
-	tests := map[string]struct {
-		hops []string
-		want string // for each hop, whether it has the token
-	}{
-		"none":                        {[]string{origin}, "y"},
-		"within the origin":           {[]string{origin, origin + "/a", origin + "/b?x=y"}, "yyy"},
-		"spelled otherwise":           {[]string{origin, "https://ORIGIN.example:443/a", origin + "/b"}, "yyy"},
-		"away":                        {[]string{origin, "https://other.example"}, "yn"},
-		"two in a row":                {[]string{origin, "https://other.example", "https://third.example"}, "ynn"},
-		"within another":              {[]string{origin, "https://other.example", "https://other.example/a"}, "ynn"},
-		"away and back":               {[]string{origin, "https://other.example", origin + "/a"}, "yny"},
-		"spelled like the origin":     {[]string{"https://origin.example", "https://or\u0130gin.example", "https://or%C4%B0gin.example/x", "https://\u212arigin.example"}, "ynnn"},
-		"six hops":                    {[]string{origin, "https://other.example/1", "https://other.example/2", "https://other.example/3", "https://other.example/4", "https://other.example/5", origin + "/6"}, "ynnnnny"},
-		"as many as a client follows": {[]string{origin, "https://other.example/1", "https://other.example/2", "https://other.example/3", "https://other.example/4", "https://other.example/5", "https://other.example/6", "https://other.example/7", "https://other.example/8", origin + "/9"}, "ynnnnnnnny"},
-		"port of HTTP":                {[]string{"http://127.0.0.1", "http://127.0.0.1:80/a", "http://127.0.0.1:8080/a"}, "yyn"},
-		"away, back and away":         {[]string{origin, "https://other.example", origin + "/a", "https://other.example/a"}, "ynyn"},
-		"subdomain":                   {[]string{origin, "https://sub.origin.example"}, "yn"},
-		"parent domain":               {[]string{"https://sub.origin.example", origin}, "yn"},
-		"port":                        {[]string{origin, "https://origin.example:8443"}, "yn"},
-		"scheme":                      {[]string{origin, "http://origin.example"}, "yn"},
-		"scheme, on the port":         {[]string{origin, "http://origin.example:443"}, "yn"},
-		"user":                        {[]string{origin, "https://user@other.example"}, "yn"},
-		"origin in the user's place":  {[]string{origin, "https://origin.example@other.example"}, "yn"},
-		"loopback to another port":    {[]string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, "yn"},
-		"loopback by another name":    {[]string{"http://127.0.0.1:1", "http://localhost:1"}, "yn"},
-	}
-	for name, test := range tests {
-		// Some RoundTrippers forget to say which request a response is for.
-		for _, forgetful := range []bool{false, true} {
-			for old, nested := range map[string]bool{"": false, "Bearer stale": true} {
-				t.Run(fmt.Sprint(name, forgetful, nested), func(t *testing.T) {
-					var got strings.Builder
-					var first string
-					base := roundTripper(func(r *http.Request) (*http.Response, error) {
-						if r.Body != nil {
-							r.Body.Close()
-						}
-						hop := got.Len()
-						token := bearerOf(r)
-						switch {
-						case hop == 0:
-							first = token
-							fallthrough
-						case token != "" && token == first:
-							got.WriteByte('y')
-						case r.Header.Get("Authorization") == "":
-							got.WriteByte('n')
-						default:
-							got.WriteByte('?')
-						}
-						response := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody}
-						if hop+1 < len(test.hops) {
-							response.StatusCode = http.StatusTemporaryRedirect
-							response.Header.Set("Location", test.hops[hop+1])
-						}
-						if !forgetful {
-							response.Request = r
-						}
-						return response, nil
-					})
-					synctest.Test(t, func(t *testing.T) { // so that the clock stands still, and tokens with it
-						provider := newProvider(t, static(accessKeyID, secretKey, ""))
-						client := &http.Client{Transport: provider.Transport(base)}
-						if nested {
-							client.Transport = provider.Transport(client.Transport)
-						}
-						request, err := http.NewRequest("POST", test.hops[0], strings.NewReader("x"))
-						if err != nil {
-							t.Fatal(err)
-						}
-						if old != "" {
-							request.Header.Set("Authorization", old)
-						}
-						response, err := client.Do(request)
-						if err != nil {
-							t.Fatal(err)
-						}
-						response.Body.Close()
-						if got.String() != test.want {
-							t.Errorf("token sent: %s, want %s", got.String(), test.want)
-						}
-						accept(t, first, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
-					})
-				})
-			}
-		}
-	}
-}
-
-// A request whose history cannot be told does not get the token.
-func TestTransportUnknownHistory(t *testing.T) {
-	circular := &http.Request{URL: &url.URL{Scheme: "https", Host: "example.com"}}
-	circular.Response = &http.Response{Request: circular}
-	for name, request := range map[string]*http.Request{
-		"forgotten": {URL: &url.URL{Scheme: "https", Host: "example.com"}, Response: &http.Response{}},
-		"circular":  circular,
-	} {
-		t.Run(name, func(t *testing.T) {
-			var seen []*http.Request
-			if _, err := newProvider(t, static(accessKeyID, secretKey, "")).Transport(answer(&seen)).RoundTrip(request); err != nil {
-				t.Fatal(err)
-			}
-			if seen[0].Header.Get("Authorization") != "" {
-				t.Error("the token was sent")
-			}
-		})
+	if !reflect.DeepEqual(*answer, want) {
+		t.Errorf("the response has become %+v, want %+v", answer, want)
 	}
 }
 
 func TestTransportErrors(t *testing.T) {
-	var seen []*http.Request
-	failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errOutage })
-	client := &http.Client{Transport: newProvider(t, failing).Transport(answer(&seen))}
-	for name, method := range map[string]string{"with a body": "POST", "without": "GET"} {
-		t.Run(name, func(t *testing.T) {
-			sent := &body{Reader: strings.NewReader("x")}
-			request, err := http.NewRequest(method, "https://example.com", sent)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if method == "GET" {
-				request.Body, sent.closed = nil, 1
-			}
-			response, err := client.Do(request)
-			if response != nil || !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errOutage) {
-				t.Errorf("error is %v, want ErrCredentials around the source's", err)
-			}
-			if len(seen) != 0 || sent.closed != 1 {
-				t.Errorf("%d requests sent; body closed %d times", len(seen), sent.closed)
-			}
-		})
-	}
+	t.Run("of the source", func(t *testing.T) {
+		failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errOutage })
+		var seen []*http.Request
+		client := &http.Client{Transport: newProvider(t, failing).Transport(answer(&seen))}
+		sent := &body{Reader: strings.NewReader("x")}
+		if _, err := client.Post(runtimeURL, "", sent); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errOutage) {
+			t.Errorf("error is %v, want ErrCredentials around the source's", err)
+		}
+		if _, err := client.Get(runtimeURL); !errors.Is(err, bedrocktoken.ErrCredentials) { // without a body
+			t.Errorf("error is %v, want ErrCredentials", err)
+		}
+		if len(seen) != 0 || sent.closed != 1 {
+			t.Errorf("%d requests sent; body closed %d times", len(seen), sent.closed)
+		}
+	})
 	t.Run("of the base", func(t *testing.T) {
 		errBase := errors.New("no route")
 		base := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return nil, errBase })
 		sent := &body{Reader: strings.NewReader("x")}
-		_, err := (&http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base)}).Post("https://example.com", "", sent)
+		_, err := (&http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base)}).Post(runtimeURL, "", sent)
 		if !errors.Is(err, errBase) || sent.closed != 1 {
 			t.Errorf("error is %v; body closed %d times", err, sent.closed)
 		}
@@ -351,56 +717,363 @@ func TestTransportErrors(t *testing.T) {
 	})
 }
 
-func TestTransportCancelled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		defer close(release)
-		provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			<-release
-			return aws.Credentials{}, errOutage
-		}))
-		var seen []*http.Request
-		client := &http.Client{Transport: provider.Transport(answer(&seen))}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		sent := &body{Reader: strings.NewReader("x")}
-		request, err := http.NewRequestWithContext(ctx, "POST", "https://example.com", sent)
-		if err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		_, err = client.Do(request)
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
-			t.Errorf("error %v after %v, want DeadlineExceeded after 1s", err, time.Since(start))
-		}
-		if len(seen) != 0 || sent.closed != 1 {
-			t.Errorf("%d requests sent; body closed %d times", len(seen), sent.closed)
+// A context that ends during the wait for credentials is reported as net/http
+// reports it.
+func TestTransportContextEnds(t *testing.T) {
+	tests := map[string]struct {
+		limit   time.Duration // of http.Client
+		context func(context.Context) (context.Context, context.CancelFunc)
+		want    error
+		timeout bool
+	}{
+		"deadline": {
+			context: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, time.Second)
+			},
+			want: context.DeadlineExceeded, timeout: true,
+		},
+		"cancel": {
+			context: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(time.Second, cancel)
+				return ctx, cancel
+			},
+			want: context.Canceled,
+		},
+		"http.Client.Timeout": {
+			limit: time.Second, context: context.WithCancel,
+			want: context.DeadlineExceeded, timeout: true,
+		},
+		"deadline before http.Client.Timeout": {
+			limit: time.Minute, context: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, time.Second)
+			},
+			want: context.DeadlineExceeded, timeout: true,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { // deaf to its context
+					<-release
+					return aws.Credentials{}, errOutage
+				}))
+				var seen []*http.Request
+				client := &http.Client{Transport: provider.Transport(answer(&seen)), Timeout: test.limit}
+				ctx, cancel := test.context(t.Context())
+				defer cancel()
+				sent := &body{Reader: strings.NewReader("x")}
+				request, err := http.NewRequestWithContext(ctx, "POST", runtimeURL, sent)
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				_, err = client.Do(request)
+				var urlError *url.Error
+				if !errors.As(err, &urlError) || !errors.Is(err, test.want) || urlError.Timeout() != test.timeout || errors.Is(err, bedrocktoken.ErrCredentials) {
+					t.Errorf("error is %v, want %v, and Timeout() %v", err, test.want, test.timeout)
+				}
+				if waited := time.Since(start); waited != time.Second {
+					t.Errorf("waited for %v, want 1s", waited)
+				}
+				if len(seen) != 0 || sent.closed != 1 {
+					t.Errorf("%d requests sent; body closed %d times", len(seen), sent.closed)
+				}
+			})
+		})
+	}
+}
+
+// protocols runs test over HTTP/1 and HTTP/2.
+func protocols(t *testing.T, test func(t *testing.T, serve func(http.Handler) *httptest.Server)) {
+	for name, http2 := range map[string]bool{"HTTP/1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			test(t, func(handler http.Handler) *httptest.Server {
+				server := httptest.NewUnstartedServer(handler)
+				server.EnableHTTP2 = http2
+				server.StartTLS()
+				t.Cleanup(server.Close)
+				return server
+			})
+		})
+	}
+}
+
+// Trailers arrive, announced or not, and those of the request as well.
+func TestTransportTrailers(t *testing.T) {
+	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		for _, prefix := range []string{"", http.TrailerPrefix} {
+			server := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Trailer.Get("X-Checksum") != "sent" {
+					t.Errorf("the request's trailer is %v; error %v", r.Trailer, err)
+				}
+				if prefix == "" {
+					w.Header().Set("Trailer", "X-Status")
+				}
+				io.WriteString(w, "answer")
+				http.NewResponseController(w).Flush()
+				w.Header().Set(prefix+"X-Status", "done")
+			}))
+			client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(server.Client().Transport)}
+			reader, writer := io.Pipe()
+			request, err := http.NewRequestWithContext(t.Context(), "POST", server.URL, reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Trailer = http.Header{"X-Checksum": nil}
+			go func() {
+				io.WriteString(writer, "question")
+				request.Trailer.Set("X-Checksum", "sent")
+				writer.Close()
+			}()
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if got, err := io.ReadAll(response.Body); err != nil || string(got) != "answer" {
+				t.Errorf("%q: read %q and error %v", prefix, got, err)
+			}
+			if want := (http.Header{"X-Status": {"done"}}); !reflect.DeepEqual(response.Trailer, want) {
+				t.Errorf("%q: the response's trailer is %v, want %v", prefix, response.Trailer, want)
+			}
 		}
 	})
 }
 
-type idle struct {
-	roundTripper
-	closed int
+// proxied starts a server that plays Bedrock and, in front of it, a proxy that
+// adds the token.
+func proxied(t *testing.T, serve func(http.Handler) *httptest.Server, bedrock http.HandlerFunc) (proxy *httptest.Server) {
+	t.Helper()
+	tokens := make(chan string, 1)
+	above := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens <- bearerOf(r)
+		bedrock(w, r)
+	}))
+	t.Cleanup(func() {
+		select {
+		case token := <-tokens:
+			acceptStatic(t, token)
+		default:
+			t.Error("no request arrived")
+		}
+	})
+	target, err := url.Parse(above.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(above.Client().Transport),
+		ErrorLog:  log.New(io.Discard, "", 0), // of clients that go away
+	})
 }
 
-func (i *idle) CloseIdleConnections() { i.closed++ }
-
-func TestTransportIdleConnections(t *testing.T) {
-	provider := newProvider(t, static(accessKeyID, secretKey, ""))
-	base := new(idle)
-	(&http.Client{Transport: provider.Transport(base)}).CloseIdleConnections()
-	(&http.Client{Transport: provider.Transport(provider.Transport(base))}).CloseIdleConnections()
-	if base.closed != 2 {
-		t.Errorf("closed %d times, want 2", base.closed)
+// post sends a request that ends with the test, or before it hangs.
+func post(t *testing.T, server *httptest.Server, body io.Reader) *http.Response {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	request, err := http.NewRequestWithContext(ctx, "POST", server.URL, body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	(&http.Client{Transport: provider.Transport(roundTripper(nil))}).CloseIdleConnections() // nothing to call
+	request.Header.Set("Te", "trailers")
+	response, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+func TestTransportReverseProxy(t *testing.T) {
+	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
+		t.Run("events, one by one", func(t *testing.T) {
+			seen := make(chan int, 20)
+			proxy := proxied(t, serve, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				for n := range 20 {
+					fmt.Fprintf(w, "data: %d\n\n", n)
+					http.NewResponseController(w).Flush()
+					select {
+					case got := <-seen:
+						if got != n {
+							t.Errorf("the client has seen event %d, want %d", got, n)
+						}
+					case <-r.Context().Done():
+						return
+					}
+				}
+			})
+			lines, events := bufio.NewScanner(post(t, proxy, nil).Body), 0
+			for lines.Scan() {
+				if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+					n, err := strconv.Atoi(data)
+					if err != nil {
+						t.Error(err)
+					}
+					seen <- n
+					events++
+				}
+			}
+			if err := lines.Err(); err != nil || events != 20 {
+				t.Errorf("%d events and error %v", events, err)
+			}
+		})
+
+		t.Run("a client that goes away", func(t *testing.T) {
+			gone := make(chan error, 1)
+			proxy := proxied(t, serve, func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, "x")
+				http.NewResponseController(w).Flush()
+				select {
+				case <-r.Context().Done():
+					gone <- nil
+				case <-time.After(10 * time.Second):
+					gone <- errors.New("the request above goes on")
+				}
+			})
+			response := post(t, proxy, nil)
+			if _, err := io.ReadFull(response.Body, make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+			response.Body.Close()
+			if err := <-gone; err != nil {
+				t.Error(err)
+			}
+		})
+
+		t.Run("trailers as of gRPC", func(t *testing.T) {
+			proxy := proxied(t, serve, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				w.Header().Set("Content-Type", "application/grpc")
+				w.Write([]byte{0, 0, 0, 0, 0})
+				http.NewResponseController(w).Flush()
+				w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+				w.Header().Set(http.TrailerPrefix+"Grpc-Message", "OK")
+			})
+			response := post(t, proxy, strings.NewReader("question"))
+			if got, err := io.ReadAll(response.Body); err != nil || len(got) != 5 {
+				t.Errorf("read %q and error %v", got, err)
+			}
+			if want := (http.Header{"Grpc-Status": {"0"}, "Grpc-Message": {"OK"}}); !reflect.DeepEqual(response.Trailer, want) {
+				t.Errorf("the trailer is %v, want %v", response.Trailer, want)
+			}
+		})
+	})
+
+	t.Run("20 MiB each way", func(t *testing.T) {
+		data := make([]byte, 20<<20)
+		mathrand.NewChaCha8([32]byte{}).Read(data)
+		check := func(where string, body io.Reader) {
+			got := make([]byte, len(data)+1)
+			if n, err := io.ReadFull(body, got); err != io.ErrUnexpectedEOF || !bytes.Equal(got[:n], data) {
+				t.Errorf("%s: %d bytes, or others; error %v", where, n, err)
+			}
+		}
+		proxy := proxied(t, httptest.NewServer, func(w http.ResponseWriter, r *http.Request) {
+			check("above", r.Body)
+			w.Write(data)
+		})
+		check("below", post(t, proxy, bytes.NewReader(data)).Body)
+	})
+}
+
+// pipes are connections in memory: real ones would stop the clock of a bubble.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if connection, ok := <-p; ok {
+		return connection, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error { close(p); return nil }
+
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	here, there := net.Pipe()
+	p <- there
+	return here, nil
+}
+
+// serve starts a server, and returns a transport whose every connection is to it.
+func serve(t *testing.T, handler http.Handler) *http.Transport {
+	listener := make(pipes)
+	server := &http.Server{Handler: handler}
+	go server.Serve(listener)
+	transport := &http.Transport{DialContext: listener.dial, MaxIdleConnsPerHost: 1000}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+	})
+	return transport
+}
+
+// 200 callers share a proxy while the credentials are renewed, and every token
+// that arrives is good.
+func TestTransportRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var authority authority
+		provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			time.Sleep(300 * time.Millisecond)
+			return authority.issue(time.Hour), nil
+		}))
+		var mu sync.Mutex
+		signers := map[string]int{}
+		above := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			verified, err := authority.verify(bearerOf(r))
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			signers[verified.AccessKeyID]++
+			mu.Unlock()
+			io.Copy(w, r.Body)
+		}))
+		below := serve(t, &httputil.ReverseProxy{
+			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "localhost"}) },
+			Transport: provider.Transport(above),
+		})
+		client := &http.Client{Transport: below}
+		var callers sync.WaitGroup
+		for caller := range 200 {
+			callers.Go(func() {
+				for n := range 2 { // at the start, and around the renewal
+					time.Sleep(time.Duration(n)*(55*time.Minute-time.Second) + time.Duration(caller)*10*time.Millisecond)
+					question := fmt.Sprintf("%d of %d", n, caller)
+					response, err := client.Post("http://localhost", "", strings.NewReader(question))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if got, err := io.ReadAll(response.Body); err != nil || string(got) != question {
+						t.Errorf("read %q and error %v, want %q", got, err, question)
+					}
+					response.Body.Close()
+				}
+			})
+		}
+		callers.Wait()
+		total := 0
+		for _, n := range signers {
+			total += n
+		}
+		if total != 400 || len(signers) < 2 {
+			t.Errorf("%d requests arrived, want 400; by credentials: %v", total, signers)
+		}
+		time.Sleep(2 * time.Minute) // for a renewal that is under way
+	})
 }
 
 // Against a real server: the default base, and bodies that stream both ways at
 // the same time.
 func TestTransportStreams(t *testing.T) {
-	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}
 	tokens := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tokens <- bearerOf(r)
@@ -431,7 +1104,7 @@ func TestTransportStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	accept(t, <-tokens, region, creds)
+	acceptStatic(t, <-tokens)
 	for _, letter := range []byte("abc") {
 		if letter != 'a' {
 			go writer.Write([]byte{letter})
@@ -445,4 +1118,22 @@ func TestTransportStreams(t *testing.T) {
 	if rest, err := io.ReadAll(response.Body); err != nil || len(rest) != 0 {
 		t.Errorf("read %q and error %v at the end", rest, err)
 	}
+}
+
+type idle struct {
+	roundTripper
+	closed int
+}
+
+func (i *idle) CloseIdleConnections() { i.closed++ }
+
+func TestTransportIdleConnections(t *testing.T) {
+	provider := newProvider(t, static(accessKeyID, secretKey, ""))
+	base := new(idle)
+	(&http.Client{Transport: provider.Transport(base)}).CloseIdleConnections()
+	(&http.Client{Transport: provider.Transport(provider.Transport(base))}).CloseIdleConnections()
+	if base.closed != 2 {
+		t.Errorf("closed %d times, want 2", base.closed)
+	}
+	(&http.Client{Transport: provider.Transport(roundTripper(nil))}).CloseIdleConnections() // nothing to call
 }
