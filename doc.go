@@ -1,12 +1,10 @@
 // Package bedrocktoken makes short-term Amazon Bedrock API keys: bearer tokens
-// that stand in for a SigV4 signature where a client can only send an
-// Authorization header.
+// for clients that can only send an Authorization header, made from ordinary AWS
+// credentials.
 //
-// A token is a presigned request for bedrock:CallWithBearerToken. Signing one is
-// local: only fetching the credentials may need the network. [ProvideToken] makes a single token; a
-// service that runs for longer than a token lives keeps a [Provider], which
-// signs a fresh one on every call, or gives [Provider.Transport] to its
-// [net/http.Client]:
+// [ProvideToken] makes one token. A program that runs for longer than a token
+// lasts keeps a [Provider] and asks it for a token for each request, or lets
+// [Provider.Transport] do that:
 //
 //	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
 //	if err != nil {
@@ -14,24 +12,21 @@
 //	}
 //	client := &http.Client{Transport: provider.Transport(nil)}
 //
-// # Lifetime
+// A token is a presigned request for bedrock:CallWithBearerToken. It is signed
+// locally: only retrieving credentials may use the network. It is good in one
+// region and for 12 hours at most, and expires with the credentials that signed
+// it, which are often good for an hour. It cannot be renewed, nor revoked by
+// itself.
 //
-// A token is good for 12 hours, or for what [WithExpiry] says, but never for
-// longer than the credentials that signed it: with those of an assumed role,
-// usually an hour. It cannot be renewed and cannot be revoked by itself. It is
-// good in the region that it was signed for and carries the permissions of the
-// identity behind the credentials, which needs bedrock:CallWithBearerToken
-// besides the actions that it calls (bedrock-mantle:CallWithBearerToken for the
-// bedrock-mantle endpoint).
+// A token carries the permissions of the identity that signed it, which needs
+// bedrock:CallWithBearerToken (for the bedrock-mantle endpoint
+// bedrock-mantle:CallWithBearerToken) as well as the actions it calls.
 //
-// # Who should use something else
+// The AWS SDK's own clients sign their requests and need no token. Amazon Bedrock
+// Agents, Data Automation and InvokeModelWithBidirectionalStream accept none.
 //
-// The AWS SDK's own clients sign every request with the credentials at hand and
-// need no token. Amazon Bedrock Agents, Data Automation and
-// InvokeModelWithBidirectionalStream do not accept one.
-//
-// The facts about AWS are from its user guide, [API keys] and [permissions],
-// and from the generators that AWS publishes for Python, Java and JavaScript.
+// Sources: AWS's user guide on [API keys] and their [permissions], and the
+// generators that AWS publishes for Python, Java and JavaScript.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html

@@ -2,6 +2,7 @@ package bedrocktoken_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -18,8 +18,8 @@ import (
 	"github.com/bedrocktoken/bedrocktoken"
 )
 
-// Region and credentials come from the SDK's default chain: the environment, the
-// shared config files, an IAM role.
+// The region and the credentials come from the SDK's default chain: the
+// environment, the shared config files, an IAM role.
 func ExampleProvideToken() {
 	ctx := context.Background()
 	token, err := bedrocktoken.ProvideToken(ctx)
@@ -29,7 +29,7 @@ func ExampleProvideToken() {
 	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
-// Everything given: nothing is read from files or the environment.
+// With region and credentials given, nothing is read from files or the environment.
 func ExampleProvideToken_staticCredentials() {
 	token, err := bedrocktoken.ProvideToken(context.Background(),
 		bedrocktoken.WithRegion("us-east-1"),
@@ -53,28 +53,18 @@ func ExampleWithProfile() {
 	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
-// A config that the program has loaded. Its credentials are renewed as long ahead
-// as it says.
+// A config that the program has loaded for other clients, too.
 func ExampleWithConfig() {
 	ctx := context.Background()
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 5 * time.Minute }),
-	)
+	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithConfig(cfg))
+	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(cfg))
 	if err != nil {
 		log.Fatal(err)
 	}
-	client := &http.Client{Transport: provider.Transport(nil)}
-
-	response, err := client.Get("https://bedrock.us-east-1.amazonaws.com/foundation-models")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer response.Body.Close()
-	fmt.Println(response.Status)
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
 // A profile whose role asks for an MFA code.
@@ -95,8 +85,8 @@ func ExampleWithConfig_mfa() {
 	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
 }
 
-// One Provider for as long as the program runs, and a client whose every request
-// carries a fresh token.
+// One Provider for as long as the program runs, and a client whose requests carry
+// a token.
 func ExampleNewProvider() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
@@ -113,7 +103,16 @@ func ExampleNewProvider() {
 	fmt.Println(response.Status)
 }
 
-// The header set by hand: a fresh token for each request.
+// The region that the default chain found, in the address of an endpoint.
+func ExampleProvider_Region() {
+	provider, err := bedrocktoken.NewProvider(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("https://bedrock-runtime." + provider.Region() + ".amazonaws.com")
+}
+
+// The header set by hand, for each request.
 func ExampleProvider() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
@@ -141,7 +140,7 @@ func ExampleProvider() {
 	fmt.Println(response.Status)
 }
 
-// When a token dies: here with its expiry, since the credentials do not expire.
+// When a token expires: here after 12 hours, for the credentials do not.
 func ExampleProvider_RetrieveBearerToken() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx,
@@ -160,8 +159,8 @@ func ExampleProvider_RetrieveBearerToken() {
 	// Output: 12h0m0s
 }
 
-// For whoever wants tokens reused: a cache that replaces them a minute before
-// they die.
+// A cache that keeps a token until a minute before it expires. A kept token is
+// refused once its credentials are revoked.
 func ExampleProvider_tokenCache() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx,
@@ -186,8 +185,8 @@ func ExampleProvider_tokenCache() {
 	// Output: true
 }
 
-// An http.Client whose every request carries a token. The server stands in
-// for Bedrock.
+// An http.Client whose requests carry a token. The server stands in for Bedrock:
+// loopback addresses are allowed.
 func ExampleProvider_Transport() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println(r.Header.Get("Authorization")[:37])
@@ -209,4 +208,24 @@ func ExampleProvider_Transport() {
 	}
 	response.Body.Close()
 	// Output: Bearer bedrock-api-key-YmVkcm9jay5hbW
+}
+
+// A gateway between the client and Bedrock, which would be refused if it were not
+// named.
+func ExampleProvider_Transport_gateway() {
+	provider, err := bedrocktoken.NewProvider(context.Background(), bedrocktoken.WithRegion("us-east-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: provider.Transport(nil, "gateway.example.com")}
+
+	response, err := client.Get("https://gateway.example.com/foundation-models")
+	switch {
+	case errors.Is(err, bedrocktoken.ErrCredentials):
+		log.Fatal("sign in: ", err)
+	case err != nil:
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	fmt.Println(response.Status)
 }
