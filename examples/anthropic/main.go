@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "us-east-1", "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's")
 	mantle := flag.Bool("mantle", false, "use bedrock-mantle")
@@ -37,11 +37,11 @@ func main() {
 	}
 	var messages anthropic.MessageService
 	if *mantle {
-		baseURL := cmp.Or(*endpoint, "https://bedrock-mantle."+*region+".api.aws/anthropic")
+		baseURL := cmp.Or(*endpoint, "https://bedrock-mantle."+p.Region()+".api.aws/anthropic")
 		messages, err = newMantleClient(ctx, p, baseURL, nil)
 	} else {
-		baseURL := cmp.Or(*endpoint, "https://bedrock-runtime."+*region+".amazonaws.com")
-		messages, err = newRuntimeClient(ctx, p, *region, baseURL, nil)
+		baseURL := cmp.Or(*endpoint, "https://bedrock-runtime."+p.Region()+".amazonaws.com")
+		messages, err = newRuntimeClient(ctx, p, baseURL, nil)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -55,8 +55,8 @@ func main() {
 	}
 }
 
-func newRuntimeClient(ctx context.Context, p *bedrocktoken.Provider, region, baseURL string, base http.RoundTripper) (anthropic.MessageService, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(region))
+func newRuntimeClient(ctx context.Context, p *bedrocktoken.Provider, baseURL string, base http.RoundTripper) (anthropic.MessageService, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(p.Region()))
 	if err != nil {
 		return anthropic.MessageService{}, err
 	}

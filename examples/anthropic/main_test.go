@@ -9,10 +9,12 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
 )
 
+func TestMain(m *testing.M) { clienttest.Main(m, main) }
+
 func TestClient(t *testing.T) {
 	newClients := map[string]func(*testing.T, clienttest.Setup) (anthropic.MessageService, error){
 		"runtime": func(t *testing.T, s clienttest.Setup) (anthropic.MessageService, error) {
-			return newRuntimeClient(t.Context(), s.Provider, clienttest.Region, s.Endpoint, s.HTTPClient.Transport)
+			return newRuntimeClient(t.Context(), s.Provider, s.Endpoint, s.HTTPClient.Transport)
 		},
 		"mantle": func(t *testing.T, s clienttest.Setup) (anthropic.MessageService, error) {
 			return newMantleClient(t.Context(), s.Provider, s.Endpoint+"/anthropic", s.HTTPClient.Transport)
@@ -42,14 +44,14 @@ func TestClient(t *testing.T) {
 }
 
 func TestProgram(t *testing.T) {
+	const mantle = "bedrock-mantle." + clienttest.Region + ".api.aws"
 	const model = "/model/us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 	for name, program := range map[string]clienttest.Program{
 		"runtime":        {Path: model + "/invoke"},
 		"runtime stream": {Path: model + "/invoke-with-response-stream", Args: []string{"-stream"}},
-		"mantle":         {Path: "/anthropic/v1/messages", Base: "/anthropic", Args: []string{"-mantle"}},
-		"mantle stream":  {Path: "/anthropic/v1/messages", Base: "/anthropic", Args: []string{"-mantle", "-stream"}},
+		"mantle":         {Host: mantle, Base: "/anthropic", Path: "/anthropic/v1/messages", Args: []string{"-mantle"}},
+		"mantle stream":  {Host: mantle, Base: "/anthropic", Path: "/anthropic/v1/messages", Args: []string{"-mantle", "-stream"}},
 	} {
-		program.Main = main
 		t.Run(name, program.Run)
 	}
 }

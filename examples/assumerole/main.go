@@ -22,7 +22,7 @@ import (
 
 func main() {
 	role := flag.String("role", "", "ARN of the role to assume")
-	region := flag.String("region", "us-east-1", "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	flag.Parse()
@@ -58,6 +58,7 @@ func newProvider(ctx context.Context, cfg aws.Config, role string) (*bedrocktoke
 
 func newClient(cfg aws.Config, p *bedrocktoken.Provider, endpoint string) *bedrockruntime.Client {
 	return bedrockruntime.NewFromConfig(cfg, func(o *bedrockruntime.Options) {
+		o.Region = p.Region()
 		o.BearerAuthTokenProvider = p
 		o.AuthSchemePreference = []string{"httpBearerAuth"} // not SigV4 with cfg's credentials
 		if endpoint != "" {

@@ -21,6 +21,8 @@ import (
 
 const role = "arn:aws:iam::123456789012:role/bedrock"
 
+func TestMain(m *testing.M) { clienttest.Main(m, main) }
+
 func TestClient(t *testing.T) {
 	clienttest.Run(t, map[string]clienttest.Client{"converse": {
 		Provider: func(t *testing.T, keys *clienttest.Keys) *bedrocktoken.Provider {
@@ -37,12 +39,14 @@ func TestClient(t *testing.T) {
 			return p
 		},
 		New: func(t *testing.T, s clienttest.Setup) clienttest.Call {
-			cfg, err := config.LoadDefaultConfig(t.Context(),
-				config.WithRegion(clienttest.Region), config.WithHTTPClient(s.HTTPClient))
+			cfg, err := config.LoadDefaultConfig(t.Context(), config.WithHTTPClient(s.HTTPClient))
 			if err != nil {
 				t.Fatal(err)
 			}
 			client := newClient(cfg, s.Provider, s.Endpoint)
+			if got := client.Options().Region; got != clienttest.Region {
+				t.Errorf("the client's region is %q, want the Provider's", got)
+			}
 			return func(ctx context.Context, w io.Writer) error {
 				answer, err := converse(ctx, client, "us.amazon.nova-lite-v1:0")
 				io.WriteString(w, answer)
@@ -60,7 +64,6 @@ func TestClient(t *testing.T) {
 
 func TestProgram(t *testing.T) {
 	clienttest.Program{
-		Main: main,
 		Args: []string{"-role", role},
 		Path: "/model/us.amazon.nova-lite-v1:0/converse",
 		Provide: func(t *testing.T, keys *clienttest.Keys) {

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "us-east-1", "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	stream := flag.Bool("stream", false, "call ConverseStream")
@@ -30,7 +30,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(*region), config.WithBaseEndpoint(*endpoint))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithBaseEndpoint(*endpoint))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -45,6 +45,7 @@ func main() {
 
 func newClient(cfg aws.Config, p *bedrocktoken.Provider) *bedrockruntime.Client {
 	return bedrockruntime.NewFromConfig(cfg, func(o *bedrockruntime.Options) {
+		o.Region = p.Region()
 		// Here and not in cfg, which AWS_BEARER_TOKEN_BEDROCK overrides.
 		o.BearerAuthTokenProvider = p
 		// Without it, the credentials in cfg sign the requests with SigV4.

@@ -10,11 +10,12 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
 )
 
+func TestMain(m *testing.M) { clienttest.Main(m, main) }
+
 func TestClient(t *testing.T) {
 	client := func(call func(context.Context, *bedrockruntime.Client, string, io.Writer) error) clienttest.Client {
 		return clienttest.Client{New: func(t *testing.T, s clienttest.Setup) clienttest.Call {
 			cfg, err := config.LoadDefaultConfig(t.Context(),
-				config.WithRegion(clienttest.Region),
 				config.WithBaseEndpoint(s.Endpoint),
 				config.WithHTTPClient(s.HTTPClient))
 			if err != nil {
@@ -35,8 +36,8 @@ func TestClient(t *testing.T) {
 func TestProgram(t *testing.T) {
 	const model = "/model/us.amazon.nova-lite-v1:0"
 	for name, program := range map[string]clienttest.Program{
-		"Converse":       {Main: main, Path: model + "/converse"},
-		"ConverseStream": {Main: main, Path: model + "/converse-stream", Args: []string{"-stream"}},
+		"Converse":       {Path: model + "/converse"},
+		"ConverseStream": {Path: model + "/converse-stream", Args: []string{"-stream"}},
 	} {
 		t.Run(name, program.Run)
 	}

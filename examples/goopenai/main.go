@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "us-east-1", "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "openai.gpt-oss-20b-1:0", "model or inference profile")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	stream := flag.Bool("stream", false, "stream the answer")
@@ -31,7 +31,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	client := newClient(p, cmp.Or(*endpoint, "https://bedrock-runtime."+*region+".amazonaws.com/openai/v1"), nil)
+	client := newClient(p, cmp.Or(*endpoint, "https://bedrock-runtime."+p.Region()+".amazonaws.com/openai/v1"), nil)
 	call := chat
 	if *stream {
 		call = chatStream

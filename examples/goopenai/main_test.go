@@ -9,6 +9,8 @@ import (
 	"github.com/sashabaranov/go-openai"
 )
 
+func TestMain(m *testing.M) { clienttest.Main(m, main) }
+
 func TestClient(t *testing.T) {
 	client := func(call func(context.Context, *openai.Client, string, io.Writer) error) clienttest.Client {
 		return clienttest.Client{New: func(_ *testing.T, s clienttest.Setup) clienttest.Call {
@@ -27,6 +29,6 @@ func TestClient(t *testing.T) {
 func TestProgram(t *testing.T) {
 	const base = "/openai/v1"
 	for name, args := range map[string][]string{"chat": nil, "chat stream": {"-stream"}} {
-		t.Run(name, clienttest.Program{Main: main, Base: base, Path: base + "/chat/completions", Args: args}.Run)
+		t.Run(name, clienttest.Program{Base: base, Path: base + "/chat/completions", Args: args}.Run)
 	}
 }

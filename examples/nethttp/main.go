@@ -21,7 +21,7 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "us-east-1", "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
 	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
 	flag.Parse()
@@ -32,7 +32,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	base := cmp.Or(*endpoint, "https://bedrock-runtime."+*region+".amazonaws.com")
+	base := cmp.Or(*endpoint, "https://bedrock-runtime."+p.Region()+".amazonaws.com")
 	answer, err := converse(ctx, http.DefaultClient, p, base, *model)
 	if err != nil {
 		log.Fatal(err)

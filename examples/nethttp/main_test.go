@@ -8,6 +8,8 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
 )
 
+func TestMain(m *testing.M) { clienttest.Main(m, main) }
+
 func TestClient(t *testing.T) {
 	clienttest.Run(t, map[string]clienttest.Client{
 		"converse": {New: func(_ *testing.T, s clienttest.Setup) clienttest.Call {
@@ -21,5 +23,5 @@ func TestClient(t *testing.T) {
 }
 
 func TestProgram(t *testing.T) {
-	clienttest.Program{Main: main, Path: "/model/us.amazon.nova-lite-v1:0/converse"}.Run(t)
+	clienttest.Program{Path: "/model/us.amazon.nova-lite-v1:0/converse"}.Run(t)
 }

@@ -5,7 +5,7 @@
 //
 // Not every model has the Responses API, and some have it on Mantle only:
 //
-//	go run ./openai -responses -model openai.gpt-oss-20b -endpoint https://bedrock-mantle.us-east-1.api.aws/v1
+//	go run ./openai -region us-east-1 -model openai.gpt-oss-20b -mantle -responses
 package main
 
 import (
@@ -23,9 +23,10 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "us-east-1", "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "openai.gpt-oss-20b-1:0", "model or inference profile")
-	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
+	endpoint := flag.String("endpoint", "", "in place of the region's")
+	mantle := flag.Bool("mantle", false, "use bedrock-mantle")
 	generic := flag.Bool("generic", false, "do without the client's bedrock package")
 	responses := flag.Bool("responses", false, "call Responses, not Chat Completions")
 	stream := flag.Bool("stream", false, "stream the answer")
@@ -36,12 +37,16 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	baseURL := cmp.Or(*endpoint, "https://bedrock-runtime."+*region+".amazonaws.com/openai/v1")
+	baseURL := "https://bedrock-runtime." + p.Region() + ".amazonaws.com/openai/v1"
+	if *mantle {
+		baseURL = "https://bedrock-mantle." + p.Region() + ".api.aws/v1"
+	}
+	baseURL = cmp.Or(*endpoint, baseURL)
 	var client openai.Client
 	if *generic {
 		client = newGenericClient(p, baseURL, nil)
 	} else {
-		client, err = newBedrockClient(ctx, p, *region, baseURL)
+		client, err = newBedrockClient(ctx, p, baseURL)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -62,10 +67,10 @@ func main() {
 
 // newBedrockClient returns a client that ignores all OPENAI_ variables and asks
 // for a token before each attempt.
-func newBedrockClient(ctx context.Context, p *bedrocktoken.Provider, region, baseURL string, opts ...option.RequestOption) (openai.Client, error) {
+func newBedrockClient(ctx context.Context, p *bedrocktoken.Provider, baseURL string, opts ...option.RequestOption) (openai.Client, error) {
 	return bedrock.NewClient(ctx, bedrock.Config{
-		AWSRegion:            region,  // else AWS_REGION, which must not contradict BaseURL
-		BaseURL:              baseURL, // else AWS_BEDROCK_BASE_URL, then the region's Mantle
+		AWSRegion:            p.Region(), // else AWS_REGION, which must not contradict BaseURL
+		BaseURL:              baseURL,    // else AWS_BEDROCK_BASE_URL, then the region's Mantle
 		BedrockTokenProvider: p.Token,
 	}, opts...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"testing"
@@ -10,10 +11,12 @@ import (
 	"github.com/openai/openai-go/v3/option"
 )
 
+func TestMain(m *testing.M) { clienttest.Main(m, main) }
+
 func TestClient(t *testing.T) {
 	newClients := map[string]func(*testing.T, clienttest.Setup) openai.Client{
 		"bedrock": func(t *testing.T, s clienttest.Setup) openai.Client {
-			client, err := newBedrockClient(t.Context(), s.Provider, clienttest.Region, s.Endpoint+"/openai/v1",
+			client, err := newBedrockClient(t.Context(), s.Provider, s.Endpoint+"/openai/v1",
 				option.WithHTTPClient(s.HTTPClient))
 			if err != nil {
 				t.Fatal(err)
@@ -45,6 +48,7 @@ func TestClient(t *testing.T) {
 }
 
 func TestProgram(t *testing.T) {
+	const mantle = "bedrock-mantle." + clienttest.Region + ".api.aws"
 	const base = "/openai/v1"
 	for name, program := range map[string]clienttest.Program{
 		"chat":             {Path: base + "/chat/completions"},
@@ -52,8 +56,9 @@ func TestProgram(t *testing.T) {
 		"responses":        {Path: base + "/responses", Args: []string{"-responses"}},
 		"responses stream": {Path: base + "/responses", Args: []string{"-responses", "-stream"}},
 		"generic":          {Path: base + "/chat/completions", Args: []string{"-generic"}},
+		"mantle":           {Path: "/v1/responses", Args: []string{"-mantle", "-responses"}, Host: mantle, Base: "/v1"},
 	} {
-		program.Main, program.Base = main, base
+		program.Base = cmp.Or(program.Base, base)
 		t.Run(name, program.Run)
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 )
 
 // ErrSource is the error of a source of credentials that fails.
@@ -41,6 +43,16 @@ func (k *Keys) Retrieve(context.Context) (aws.Credentials, error) {
 	creds.CanExpire = true
 	creds.Expires = time.Now().Add(k.lifetime)
 	return creds, nil
+}
+
+// Setenv puts the credentials in the environment.
+func (k *Keys) Setenv(t *testing.T) {
+	creds := k.current()
+	testenv.Set(t, map[string]string{
+		"AWS_ACCESS_KEY_ID":     creds.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY": creds.SecretAccessKey,
+		"AWS_SESSION_TOKEN":     creds.SessionToken,
+	})
 }
 
 // Rotate replaces the credentials.
