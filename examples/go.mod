@@ -16,6 +16,7 @@ require (
 	github.com/bedrocktoken/bedrocktoken v0.0.0-00010101000000-000000000000
 	github.com/openai/openai-go/v3 v3.96.0
 	github.com/sashabaranov/go-openai v1.43.0
+	golang.org/x/oauth2 v0.37.0
 )
 
 require (
