@@ -1,5 +1,5 @@
-// Check tries a token against Bedrock's control plane and its runtime, and names
-// the likely cause and the remedy of a refusal. It never prints the token. The
+// Check tries tokens against Bedrock's control plane, its runtime and Mantle, and
+// names the likely cause and the remedy of a refusal. It never prints a token. The
 // call to the runtime asks the model for a single token of output.
 //
 //	go run ./check -region us-east-1
@@ -25,36 +25,42 @@ import (
 )
 
 func main() {
-	region := flag.String("region", cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), "AWS region")
+	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
 	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
-	endpoint := flag.String("endpoint", "", "in place of the region's control plane and runtime")
+	endpoint := flag.String("endpoint", "", "in place of the region's three")
 	flag.Parse()
 
 	log.SetFlags(0)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithRegion(*region))
-	if errors.Is(err, bedrocktoken.ErrCredentials) {
-		log.Fatal(err, "\n", notSignedIn)
+	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	if err == nil {
+		_, err = p.Token(ctx) // so that missing credentials are reported once
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, bedrocktoken.ErrRegion):
+		log.Fatal(err, "\n", noRegion)
+	case errors.Is(err, bedrocktoken.ErrCredentials):
+		log.Fatal(err, "\n", notSignedIn)
+	case err != nil:
 		log.Fatal(err)
 	}
 	if os.Getenv("AWS_BEARER_TOKEN_BEDROCK") != "" {
 		fmt.Println("AWS_BEARER_TOKEN_BEDROCK is set: not used here, but some clients send it whatever the code says")
 	}
-	if !check(ctx, os.Stdout, http.DefaultClient, token, *region, *model, *endpoint) {
+	if !check(ctx, os.Stdout, p, nil, *model, *endpoint) {
 		os.Exit(1)
 	}
 }
 
-// A diagnosis is a row of the README's troubleshooting table.
 type diagnosis struct{ cause, remedy string }
 
 func (d diagnosis) String() string {
-	return fmt.Sprintf("  likely cause: %s\n  remedy: %s", d.cause, strings.ReplaceAll(d.remedy, "`", ""))
+	text := fmt.Sprintf("  likely cause: %s\n  remedy: %s", d.cause, d.remedy)
+	return strings.ReplaceAll(text, "`", "")
 }
 
+// Rows of the README's troubleshooting table.
 var (
 	notSignedIn   = diagnosis{"not signed in", "`aws login` or `aws sso login`, and `AWS_PROFILE` or `WithProfile`"}
 	unreachable   = diagnosis{"the region has no Bedrock, or the network no way to it", "check the region, the proxy and the network"}
@@ -64,14 +70,27 @@ var (
 	noPermission  = diagnosis{"the identity lacks the permission `CallWithBearerToken`", "allow it in an IAM policy of that identity"}
 )
 
-// check calls both endpoints, writes what came of it, and returns whether both
+// What is not in that table.
+var (
+	noRegion   = diagnosis{"no usable region in -region, the environment or the profile", "-region, `AWS_REGION` or the profile's region"}
+	notBedrock = diagnosis{"the address is not Bedrock's, so no token is sent there", "Bedrock's https address; for a gateway, its host as an argument of `Transport`"}
+	unknown    = diagnosis{"none that the answer would show", "see Troubleshooting in the README"}
+)
+
+// check calls three endpoints, writes what came of it, and reports whether all
 // accepted the token.
-func check(ctx context.Context, w io.Writer, client *http.Client, token, region, model, endpoint string) bool {
-	const prompt = `{"messages": [{"role": "user", "content": [{"text": "Hello"}]}], "inferenceConfig": {"maxTokens": 1}}`
+func check(ctx context.Context, w io.Writer, p *bedrocktoken.Provider, base http.RoundTripper, model, endpoint string) bool {
+	const (
+		prompt    = `{"messages": [{"role": "user", "content": [{"text": "Hello"}]}], "inferenceConfig": {"maxTokens": 1}}`
+		byBedrock = "bedrock:CallWithBearerToken, which a condition on bedrock:bearerTokenType (here SHORT_TERM) may restrict"
+		byMantle  = "bedrock-mantle:CallWithBearerToken, which a condition on bedrock-mantle:BearerTokenType (here SHORT_TERM) may restrict"
+	)
+	client := &http.Client{Transport: p.Transport(base)}
 	accepted := true
-	for _, call := range []struct{ name, method, base, path, body string }{
-		{"control plane", http.MethodGet, "https://bedrock." + region + ".amazonaws.com", "/foundation-models", ""},
-		{"runtime", http.MethodPost, "https://bedrock-runtime." + region + ".amazonaws.com", "/model/" + url.PathEscape(model) + "/converse", prompt},
+	for _, call := range []struct{ name, method, base, path, body, permission string }{
+		{"control plane", http.MethodGet, "https://bedrock." + p.Region() + ".amazonaws.com", "/foundation-models", "", byBedrock},
+		{"runtime", http.MethodPost, "https://bedrock-runtime." + p.Region() + ".amazonaws.com", "/model/" + url.PathEscape(model) + "/converse", prompt, byBedrock},
+		{"Mantle", http.MethodGet, "https://bedrock-mantle." + p.Region() + ".api.aws", "/v1/models", "", byMantle},
 	} {
 		request, err := http.NewRequestWithContext(ctx, call.method, cmp.Or(endpoint, call.base)+call.path, strings.NewReader(call.body))
 		if err != nil {
@@ -79,13 +98,15 @@ func check(ctx context.Context, w io.Writer, client *http.Client, token, region,
 			accepted = false
 			continue
 		}
-		request.Header.Set("Authorization", "Bearer "+token)
 		request.Header.Set("Content-Type", "application/json")
-		verdict, why, ok := try(client, request, region)
+		verdict, why, ok := try(client, request, p.Region())
 		accepted = accepted && ok
-		fmt.Fprintf(w, "%s %s: %s\n", call.name, request.URL.Host, strings.ReplaceAll(verdict, token, "(the token)"))
+		fmt.Fprintf(w, "%s %s: %s\n", call.name, request.URL.Host, anyToken.ReplaceAllString(verdict, "(the token)"))
 		if why != (diagnosis{}) {
 			fmt.Fprintln(w, why)
+		}
+		if why == noPermission {
+			fmt.Fprintln(w, "  permission:", call.permission)
 		}
 	}
 	return accepted
@@ -93,7 +114,14 @@ func check(ctx context.Context, w io.Writer, client *http.Client, token, region,
 
 func try(client *http.Client, request *http.Request, region string) (verdict string, why diagnosis, accepted bool) {
 	response, err := client.Do(request)
-	if err != nil {
+	switch {
+	case errors.Is(err, bedrocktoken.ErrEndpoint):
+		return fmt.Sprintf("not sent: %v", err), notBedrock, false
+	case errors.Is(err, bedrocktoken.ErrRegion):
+		return fmt.Sprintf("not sent: %v", err), anotherRegion, false
+	case errors.Is(err, bedrocktoken.ErrCredentials):
+		return fmt.Sprintf("not sent: %v", err), notSignedIn, false
+	case err != nil:
 		return fmt.Sprintf("cannot be reached: %v", err), unreachable, false
 	}
 	defer response.Body.Close()
@@ -113,8 +141,8 @@ func try(client *http.Client, request *http.Request, region string) (verdict str
 }
 
 var (
-	notAuthorized  = regexp.MustCompile(`not authorized to perform: ([\w-]+:\w+)`)
-	endpointRegion = regexp.MustCompile(`^bedrock(?:-runtime)?\.([a-z0-9-]+)\.amazonaws\.com$`)
+	anyToken      = regexp.MustCompile(`bedrock-api-key-\S+`)
+	notAuthorized = regexp.MustCompile(`not authorized to perform: ([\w-]+:\w+)`)
 )
 
 // diagnose begins with what can be known without trusting the words of the
@@ -124,33 +152,38 @@ func diagnose(response *http.Response, message, region string) diagnosis {
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && time.Since(date).Abs() > 5*time.Minute {
 		return clockIsOff
 	}
-	if host := endpointRegion.FindStringSubmatch(response.Request.URL.Hostname()); host != nil && host[1] != region {
-		return anotherRegion
-	}
+	// The transport sends no token to Bedrock in another region, but what is
+	// behind a loopback address it cannot know.
+	ownRegion := strings.Contains(response.Request.URL.Host, "."+region+".")
 	message = strings.ToLower(message)
 	switch {
-	case strings.Contains(message, "callwithbearertoken"), strings.Contains(message, "api key"):
+	case strings.Contains(message, "callwithbearertoken"):
+		return noPermission
+	case strings.Contains(message, "make sure your api key is valid") && !ownRegion:
+		return anotherRegion
+	case strings.Contains(message, "api key"): // "Invalid API Key format", whose prefix is not what is wrong
 		return noPermission
 	case strings.Contains(message, "expired"):
 		return expired
-	case strings.Contains(message, "region"):
+	case strings.Contains(message, "region") && !ownRegion:
 		return anotherRegion
 	}
-	return diagnosis{"none that the answer would show", "see Troubleshooting in the README"}
+	return unknown
 }
 
-// reason returns the message of Bedrock's error, or the start of whatever else
-// the body is.
+// reason returns the message of Bedrock's error, in the form of AWS or of
+// OpenAI, or the start of whatever else the body is.
 func reason(response *http.Response) string {
 	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
 	if err != nil {
 		return err.Error()
 	}
 	var refusal struct {
-		Message string `json:"message"` // matches Message too
+		Message string // matches message too
+		Error   struct{ Message string }
 	}
-	if json.Unmarshal(body, &refusal) == nil && refusal.Message != "" {
-		return refusal.Message
+	if json.Unmarshal(body, &refusal) == nil && cmp.Or(refusal.Message, refusal.Error.Message) != "" {
+		return cmp.Or(refusal.Message, refusal.Error.Message)
 	}
 	return fmt.Sprintf("%.300q", body)
 }

@@ -27,6 +27,9 @@ func answers() http.Handler {
 	for _, prefix := range []string{"/v1", "/openai/v1"} {
 		mux.HandleFunc("POST "+prefix+"/chat/completions", chatCompletions)
 		mux.HandleFunc("POST "+prefix+"/responses", responses)
+		mux.HandleFunc("GET "+prefix+"/models", func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusOK, object{"object": "list", "data": []object{{"id": "openai.gpt-oss-20b", "object": "model"}}})
+		})
 	}
 	mux.HandleFunc("GET /foundation-models", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, object{"modelSummaries": []object{{"modelId": "amazon.nova-lite-v1:0"}}})
