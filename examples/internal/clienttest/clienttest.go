@@ -43,7 +43,7 @@ type Client struct {
 	// Provider makes the Provider from keys, by default with an
 	// aws.CredentialsCache, which makes keys be asked again at once.
 	Provider func(t *testing.T, keys *Keys) *bedrocktoken.Provider
-	// IsSourceError tells whether an error shows why the source failed, by
+	// IsSourceError reports whether an error shows why the source failed, by
 	// default by errors.Is and ErrSource.
 	IsSourceError func(error) bool
 }

@@ -137,7 +137,8 @@ func Exec(t *testing.T, server *fakebedrock.Server, hosts []string, args ...stri
 
 	var stdout, stderr strings.Builder
 	command := exec.CommandContext(t.Context(), os.Args[0], args...)
-	command.Env = append(os.Environ(), runMain+"=1", "AWS_CA_BUNDLE="+file, "HTTPS_PROXY="+newProxy(t, server, certificate))
+	command.Env = append(os.Environ(), runMain+"=1", "AWS_CA_BUNDLE="+file, "HTTPS_PROXY="+newProxy(t, server, certificate),
+		"GORACE=atexit_sleep_ms=0") // else the race detector waits a second
 	command.Stdout, command.Stderr = &stdout, &stderr
 	err := command.Run()
 	if err != nil {
