@@ -1,0 +1,269 @@
+package examples
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+
+	"github.com/anthropics/anthropic-sdk-go"
+	anthropicbedrock "github.com/anthropics/anthropic-sdk-go/bedrock"
+	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
+	"github.com/openai/openai-go/v3"
+	openaibedrock "github.com/openai/openai-go/v3/bedrock"
+	"github.com/openai/openai-go/v3/option"
+	goopenai "github.com/sashabaranov/go-openai"
+)
+
+// These tests show what README.md says of clients: how often they try again when
+// an error will not go away, how to stop them, and which want a key.
+
+// giveUp is a middleware for openai-go and anthropic-sdk-go. They try again unless
+// this header says that they should not.
+func giveUp(request *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	response, err := next(request)
+	if errors.Is(err, bedrocktoken.ErrCredentials) ||
+		errors.Is(err, bedrocktoken.ErrEndpoint) ||
+		errors.Is(err, bedrocktoken.ErrRegion) {
+		response = &http.Response{Header: http.Header{"X-Should-Retry": {"false"}}, Body: http.NoBody}
+	}
+	return response, err
+}
+
+// What a client is told about trying again.
+type retries int
+
+const (
+	byDefault retries = iota
+	stopped           // with giveUp
+	none
+)
+
+func (r retries) openaiOptions() []option.RequestOption {
+	return map[retries][]option.RequestOption{
+		stopped: {option.WithMiddleware(giveUp)},
+		none:    {option.WithMaxRetries(0)},
+	}[r]
+}
+
+func (r retries) anthropicOptions() []anthropicoption.RequestOption {
+	return map[retries][]anthropicoption.RequestOption{
+		stopped: {anthropicoption.WithMiddleware(giveUp)},
+		none:    {anthropicoption.WithMaxRetries(0)},
+	}[r]
+}
+
+// Each makes one call to baseURL.
+var clients = map[string]func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error{
+	"openai-go": func(ctx context.Context, _ *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		client := openai.NewClient(append(r.openaiOptions(), option.WithBaseURL(baseURL), option.WithHTTPClient(httpClient))...)
+		_, err := client.Chat.Completions.New(ctx, chatParams)
+		return err
+	},
+	"openai-go, streaming": func(ctx context.Context, _ *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		client := openai.NewClient(append(r.openaiOptions(), option.WithBaseURL(baseURL), option.WithHTTPClient(httpClient))...)
+		stream := client.Chat.Completions.NewStreaming(ctx, chatParams)
+		for stream.Next() {
+		}
+		return stream.Err()
+	},
+	"openai-go/bedrock": func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		client, err := openaibedrock.NewClient(ctx, openaibedrock.Config{
+			AWSRegion: p.Region(), BaseURL: baseURL, BedrockTokenProvider: p.Token,
+		}, append(r.openaiOptions(), option.WithHTTPClient(httpClient))...)
+		if err != nil {
+			return err
+		}
+		_, err = client.Chat.Completions.New(ctx, chatParams)
+		return err
+	},
+	"anthropic-sdk-go, runtime": func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		cfg := aws.Config{Region: p.Region(), BearerAuthTokenProvider: p, AuthSchemePreference: []string{"httpBearerAuth"}}
+		client := anthropic.NewClient(append(r.anthropicOptions(), // before WithConfig, which asks for the token
+			anthropicbedrock.WithConfig(cfg), anthropicoption.WithBaseURL(baseURL), anthropicoption.WithHTTPClient(httpClient))...)
+		_, err := client.Messages.New(ctx, messageParams)
+		return err
+	},
+	"anthropic-sdk-go, Mantle": func(ctx context.Context, _ *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		client, err := anthropicbedrock.NewMantleClient(ctx, anthropicbedrock.MantleClientConfig{BaseURL: baseURL, SkipAuth: true},
+			append(r.anthropicOptions(), anthropicoption.WithHTTPClient(httpClient))...)
+		if err != nil {
+			return err
+		}
+		_, err = client.Messages.New(ctx, messageParams)
+		return err
+	},
+	"go-openai": func(ctx context.Context, _ *bedrocktoken.Provider, baseURL string, httpClient *http.Client, _ retries) error {
+		cfg := goopenai.DefaultConfig("")
+		cfg.BaseURL = baseURL
+		cfg.HTTPClient = httpClient
+		_, err := goopenai.NewClientWithConfig(cfg).CreateChatCompletion(ctx, goopenai.ChatCompletionRequest{Model: "model"})
+		return err
+	},
+	"bedrockruntime": func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		client := bedrockruntime.New(bedrockruntime.Options{
+			Region: p.Region(), BaseEndpoint: &baseURL, HTTPClient: httpClient,
+			BearerAuthTokenProvider: p, AuthSchemePreference: []string{"httpBearerAuth"},
+		}, func(o *bedrockruntime.Options) {
+			if r == none {
+				o.Retryer = aws.NopRetryer{}
+			}
+		})
+		_, err := client.Converse(ctx, &bedrockruntime.ConverseInput{ModelId: aws.String("model")})
+		return err
+	},
+}
+
+var (
+	chatParams = openai.ChatCompletionNewParams{
+		Model: "model", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("Hello")},
+	}
+	messageParams = anthropic.MessageNewParams{
+		Model: "model", MaxTokens: 1,
+		Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("Hello"))},
+	}
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+func newProvider(t *testing.T, source aws.CredentialsProviderFunc) *bedrocktoken.Provider {
+	t.Helper()
+	p, err := bedrocktoken.NewProvider(t.Context(),
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithCredentialsProvider(aws.NewCredentialsCache(source)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestRetries(t *testing.T) {
+	clienttest.Isolate(t)
+	signedOut := func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("signed out") }
+	type attempts = map[retries]int
+	often, once := attempts{byDefault: 3, stopped: 1, none: 1}, attempts{byDefault: 1}
+	for _, test := range []struct {
+		client   string
+		want     error
+		attempts attempts
+	}{
+		{"openai-go", bedrocktoken.ErrCredentials, often},
+		{"openai-go", bedrocktoken.ErrEndpoint, often},
+		{"openai-go", bedrocktoken.ErrRegion, often},
+		{"openai-go, streaming", bedrocktoken.ErrCredentials, often},
+		{"openai-go/bedrock", bedrocktoken.ErrCredentials, often},
+		{"openai-go/bedrock", bedrocktoken.ErrEndpoint, often},
+		{"anthropic-sdk-go, runtime", bedrocktoken.ErrCredentials, often},
+		{"anthropic-sdk-go, runtime", bedrocktoken.ErrEndpoint, often},
+		{"anthropic-sdk-go, Mantle", bedrocktoken.ErrCredentials, often},
+		{"anthropic-sdk-go, Mantle", bedrocktoken.ErrEndpoint, often},
+		{"anthropic-sdk-go, Mantle", bedrocktoken.ErrRegion, often},
+		{"go-openai", bedrocktoken.ErrCredentials, once},
+		{"go-openai", bedrocktoken.ErrEndpoint, once},
+		{"bedrockruntime", bedrocktoken.ErrCredentials, once},
+		{"bedrockruntime", bedrocktoken.ErrEndpoint, attempts{byDefault: 3, none: 1}}, // with the transport as well
+	} {
+		for r, want := range test.attempts {
+			t.Run(test.client, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { // for the pauses between attempts
+					source, baseURL := signedIn, "https://api.openai.com"
+					switch test.want {
+					case bedrocktoken.ErrCredentials:
+						source, baseURL = signedOut, "https://bedrock-mantle.us-east-1.api.aws"
+					case bedrocktoken.ErrRegion:
+						baseURL = "https://bedrock-mantle.eu-west-1.api.aws"
+					}
+					var asked, made int
+					p := newProvider(t, func(ctx context.Context) (aws.Credentials, error) {
+						asked++
+						return source(ctx)
+					})
+					transport := p.Transport(roundTripper(func(*http.Request) (*http.Response, error) {
+						t.Error("a request was sent")
+						return nil, io.EOF
+					}))
+					httpClient := &http.Client{Transport: roundTripper(func(request *http.Request) (*http.Response, error) {
+						made++
+						return transport.RoundTrip(request)
+					})}
+					err := clients[test.client](t.Context(), p, baseURL, httpClient, r)
+					if !errors.Is(err, test.want) {
+						t.Errorf("error %v, want %v", err, test.want)
+					}
+					// Some ask for the token before they go to the transport.
+					if got := max(asked, made); got != want {
+						t.Errorf("%v, retries %d: %d attempts, want %d", test.want, r, got, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Other errors are for the client to judge.
+func TestGiveUp(t *testing.T) {
+	response, err := giveUp(nil, func(*http.Request) (*http.Response, error) { return nil, io.EOF })
+	if response != nil || err != io.EOF {
+		t.Errorf("response %v, error %v", response, err)
+	}
+}
+
+func signedIn(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{AccessKeyID: "AKIAKNOWN", SecretAccessKey: "secret"}, nil
+}
+
+// Of the clients above none wants a key: there is none in their environment.
+func TestKey(t *testing.T) {
+	clienttest.Isolate(t)
+	p := newProvider(t, signedIn)
+	sent := 0
+	base := roundTripper(func(request *http.Request) (*http.Response, error) {
+		sent++
+		if request.Header.Get("X-Api-Key") != "" {
+			t.Error("the key was sent")
+		}
+		recorder := httptest.NewRecorder()
+		recorder.Header().Set("Content-Type", "application/json")
+		io.WriteString(recorder, "{}")
+		return recorder.Result(), nil
+	})
+	baseURL := "https://bedrock-mantle.us-east-1.api.aws/anthropic"
+	newClient := func(opts ...anthropicoption.RequestOption) anthropic.Client {
+		return anthropic.NewClient(append(opts,
+			anthropicoption.WithBaseURL(baseURL), anthropicoption.WithHTTPClient(&http.Client{Transport: p.Transport(base)}))...)
+	}
+	client := newClient(anthropicoption.WithMaxRetries(0))
+	if _, err := client.Messages.New(t.Context(), messageParams); err == nil || sent != 0 {
+		t.Errorf("without a key: error %v, %d requests", err, sent)
+	}
+	client = newClient(anthropicoption.WithAPIKey("unused"))
+	if _, err := client.Messages.New(t.Context(), messageParams); err != nil || sent != 1 {
+		t.Errorf("with a key: error %v, %d requests", err, sent)
+	}
+}
+
+func TestGateway(t *testing.T) {
+	p := newProvider(t, signedIn)
+	base := roundTripper(func(request *http.Request) (*http.Response, error) {
+		if request.Header.Get("Authorization") == "" {
+			t.Error("a request without a token")
+		}
+		return httptest.NewRecorder().Result(), nil
+	})
+	client := &http.Client{Transport: p.Transport(base, "gateway.example.com")}
+	if _, err := client.Get("https://gateway.example.com/v1/models"); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Get("https://other.example.com/v1/models"); !errors.Is(err, bedrocktoken.ErrEndpoint) {
+		t.Errorf("error %v, want ErrEndpoint", err)
+	}
+}
