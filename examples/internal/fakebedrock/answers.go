@@ -34,6 +34,9 @@ func answers() http.Handler {
 	mux.HandleFunc("GET /foundation-models", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, object{"modelSummaries": []object{{"modelId": "amazon.nova-lite-v1:0"}}})
 	})
+	mux.HandleFunc("GET /inference-profiles", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, object{"inferenceProfileSummaries": []object{}})
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "UnknownOperationException", r.Method+" "+r.URL.Path)
 	})
@@ -166,27 +169,38 @@ func responses(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	item := func(status string, content ...object) object {
+		return object{
+			"id": "msg_1", "type": "message", "role": "assistant", "status": status,
+			"content": append([]object{}, content...), // never null
+		}
+	}
 	response := func(status string, output ...object) object {
 		return object{
 			"id": "resp_1", "object": "response", "created_at": 1, "model": body["model"],
-			"status": status, "output": output,
+			"status": status, "output": append([]object{}, output...),
 		}
 	}
-	completed := response("completed", object{
-		"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
-		"content": []object{{"type": "output_text", "text": Answer, "annotations": []object{}}},
-	})
+	answer := item("completed", object{"type": "output_text", "text": Answer, "annotations": []object{}})
+	completed := response("completed", answer)
+	completed["usage"] = object{"input_tokens": 1, "output_tokens": 3, "total_tokens": 4}
 	if body["stream"] != true {
 		writeJSON(w, http.StatusOK, completed)
 		return
 	}
-	events := []event{{"response.created", object{"response": response("in_progress")}}}
+	events := []event{
+		{"response.created", object{"response": response("in_progress")}},
+		{"response.output_item.added", object{"output_index": 0, "item": item("in_progress")}},
+	}
 	for _, part := range parts() {
 		events = append(events, event{"response.output_text.delta", object{
 			"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": part,
 		}})
 	}
-	events = append(events, event{"response.completed", object{"response": completed}})
+	events = append(events,
+		event{"response.output_item.done", object{"output_index": 0, "item": answer}},
+		event{"response.completed", object{"response": completed}},
+	)
 	for i, e := range typed(events) {
 		e.data.(object)["sequence_number"] = i
 	}

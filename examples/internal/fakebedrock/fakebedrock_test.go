@@ -45,7 +45,7 @@ func TestAuthentication(t *testing.T) {
 		"nothing":        {"", None, ErrNoBearerToken},
 	} {
 		t.Run(name, func(t *testing.T) {
-			response, body := do(t, server, http.MethodGet, "/foundation-models", test.authorization, "")
+			response, body := do(t, server, http.MethodGet, "/foundation-models", test.authorization, "", "")
 			if test.err == nil {
 				if response.StatusCode != http.StatusOK || !strings.Contains(body, `"modelSummaries"`) {
 					t.Errorf("answered %s: %s", response.Status, body)
@@ -71,6 +71,44 @@ func TestAuthentication(t *testing.T) {
 	}
 
 	authorization := token("us-east-1", "AKIDKNOWN", "secret")
+	_, key, _ := strings.Cut(authorization, " ")
+	for name, test := range map[string]struct {
+		apiKey string
+		err    error
+	}{
+		"X-Api-Key with the token":      {key, nil},
+		"X-Api-Key with something else": {"sk-123", ErrAnotherKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			response, body := do(t, server, http.MethodGet, "/foundation-models", authorization, test.apiKey, "")
+			if (response.StatusCode == http.StatusOK) != (test.err == nil) {
+				t.Errorf("answered %s: %s", response.Status, body)
+			}
+			requests := server.Requests()
+			request := requests[len(requests)-1]
+			if !errors.Is(request.Err, test.err) {
+				t.Errorf("recorded error %v, want %v", request.Err, test.err)
+			}
+			if request.Header.Get("X-Api-Key") != "" {
+				t.Error("the record has an X-Api-Key header")
+			}
+		})
+	}
+
+	for path, status := range map[string]int{
+		"/model/m/converse":      http.StatusForbidden,
+		"/openai/v1/responses":   http.StatusForbidden, // of the runtime
+		"/v1/responses":          http.StatusUnauthorized,
+		"/anthropic/v1/messages": http.StatusUnauthorized,
+	} {
+		t.Run("refusal at "+path, func(t *testing.T) {
+			response, body := do(t, server, http.MethodPost, path, "Bearer sk-123", "", "{}")
+			if response.StatusCode != status {
+				t.Errorf("answered %s, want %d: %s", response.Status, status, body)
+			}
+		})
+	}
+
 	for name, test := range map[string]struct {
 		path, body string
 		status     int
@@ -82,7 +120,7 @@ func TestAuthentication(t *testing.T) {
 		"no model":          {"/openai/v1/responses", `{"input":"Hello"}`, http.StatusBadRequest, "ValidationException"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			response, body := do(t, server, http.MethodPost, test.path, authorization, test.body)
+			response, body := do(t, server, http.MethodPost, test.path, authorization, "", test.body)
 			if kind := response.Header.Get("X-Amzn-ErrorType"); response.StatusCode != test.status || kind != test.kind {
 				t.Errorf("answered %s, error type %q: %s", response.Status, kind, body)
 			}
@@ -90,7 +128,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-func do(t *testing.T, server *Server, method, path, authorization, body string) (*http.Response, string) {
+func do(t *testing.T, server *Server, method, path, authorization, apiKey, body string) (*http.Response, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -98,6 +136,9 @@ func do(t *testing.T, server *Server, method, path, authorization, body string) 
 	}
 	if authorization != "" {
 		request.Header.Set("Authorization", authorization)
+	}
+	if apiKey != "" {
+		request.Header.Set("X-Api-Key", apiKey)
 	}
 	response, err := server.Client.Do(request)
 	if err != nil {
