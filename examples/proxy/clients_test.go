@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/anthropics/anthropic-sdk-go"
+	anthropicbedrock "github.com/anthropics/anthropic-sdk-go/bedrock"
+	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
+	"github.com/aws/smithy-go"
+	"github.com/bedrocktoken/bedrocktoken/examples/internal/fakebedrock"
+	"github.com/openai/openai-go/v3"
+	openaioption "github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/responses"
+)
+
+const model = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+
+// A call asks a model, over the proxy at url and with key for the client's key,
+// and returns its answer.
+type call struct {
+	client, path string
+	ask          func(ctx context.Context, url, key string) (string, error)
+}
+
+var calls = []call{
+	{"openai-go", "/v1/chat/completions", chat("/v1")},
+	{"openai-go stream", "/v1/chat/completions", chatStream("/v1")},
+	{"openai-go", "/openai/v1/chat/completions", chat("/openai/v1")},
+	{"openai-go stream", "/openai/v1/chat/completions", chatStream("/openai/v1")},
+	{"openai-go", "/v1/responses", respond},
+	{"openai-go stream", "/v1/responses", respondStream},
+	{"anthropic-sdk-go", "/anthropic/v1/messages", create(newAnthropic)},
+	{"anthropic-sdk-go stream", "/anthropic/v1/messages", createStream(newAnthropic)},
+	{"anthropic-sdk-go Mantle", "/anthropic/v1/messages", create(newAnthropicMantle)},
+	{"anthropic-sdk-go Mantle stream", "/anthropic/v1/messages", createStream(newAnthropicMantle)},
+	{"anthropic-sdk-go Bedrock", "/model/" + model + "/invoke", create(newAnthropicBedrock)},
+	{"anthropic-sdk-go Bedrock stream", "/model/" + model + "/invoke-with-response-stream", createStream(newAnthropicBedrock)},
+	// It sends no bearer token over plain HTTP, so it signs with keys that are nobody's.
+	{"AWS SDK", "/model/" + model + "/converse", converse},
+	{"AWS SDK stream", "/model/" + model + "/converse-stream", converseStream},
+}
+
+func TestClients(t *testing.T) {
+	bedrock := fakebedrock.New(t, service)
+	for _, key := range []string{"", proxyKey} {
+		s := &site{source: &source{}}
+		s.start(t, newProxy(newProvider(t, s.source), mustParse(t, bedrock.URL), key, bedrock.Client.Transport))
+		for _, call := range calls {
+			given := callersOwn
+			if key != "" {
+				given = key
+			}
+			if key != "" && strings.HasPrefix(call.client, "AWS") {
+				continue // it has no place for the key
+			}
+			t.Run(fmt.Sprintf("%s %s key %q", call.client, call.path, key), func(t *testing.T) {
+				before := len(bedrock.Requests())
+				answer, err := call.ask(t.Context(), s.url, given)
+				if err != nil || answer != fakebedrock.Answer {
+					t.Errorf("answer %q, %v", answer, err)
+				}
+				requests := bedrock.Requests()[before:]
+				if len(requests) != 1 {
+					t.Fatalf("%d requests arrived", len(requests))
+				}
+				request := requests[0]
+				if request.Path != call.path || request.Err != nil || request.Token.AccessKeyID != "ASIAPROXY" {
+					t.Errorf("%s %s: %v", request.Method, request.Path, request.Err)
+				}
+				for name, values := range request.Header {
+					if text := strings.Join(values, ", "); strings.Contains(text, given) || isSigV4(name) {
+						t.Errorf("%s: %s has arrived", name, text)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The message of an error of the proxy is where each client looks for it.
+func TestClientsShowErrors(t *testing.T) {
+	s := newSite(t, proxyKey, ok)
+	const want = "present the key of BEDROCK_PROXY_KEY"
+	for _, call := range calls {
+		t.Run(call.client+" "+call.path, func(t *testing.T) {
+			_, err := call.ask(t.Context(), s.url, "wrong")
+			var (
+				openAI    *openai.Error
+				anthropic *anthropic.Error
+				aws       smithy.APIError
+				message   string
+			)
+			switch {
+			case errors.As(err, &openAI):
+				message = openAI.Message
+			case errors.As(err, &anthropic):
+				if anthropic.Type() != "authentication_error" {
+					t.Errorf("type %q", anthropic.Type())
+				}
+				message = anthropic.Error()
+			case errors.As(err, &aws):
+				message = aws.ErrorMessage()
+			}
+			if !strings.Contains(message, want) {
+				t.Errorf("%q: %v", message, err)
+			}
+		})
+	}
+}
+
+func newOpenAI(url, key string) openai.Client {
+	return openai.NewClient(openaioption.WithBaseURL(url), openaioption.WithAPIKey(key))
+}
+
+func chat(base string) func(ctx context.Context, url, key string) (string, error) {
+	return func(ctx context.Context, url, key string) (string, error) {
+		client := newOpenAI(url+base, key)
+		completion, err := client.Chat.Completions.New(ctx, chatParams)
+		if err != nil || len(completion.Choices) == 0 {
+			return "", err
+		}
+		return completion.Choices[0].Message.Content, nil
+	}
+}
+
+func chatStream(base string) func(ctx context.Context, url, key string) (string, error) {
+	return func(ctx context.Context, url, key string) (answer string, err error) {
+		client := newOpenAI(url+base, key)
+		stream := client.Chat.Completions.NewStreaming(ctx, chatParams)
+		defer stream.Close()
+		for stream.Next() {
+			for _, choice := range stream.Current().Choices {
+				answer += choice.Delta.Content
+			}
+		}
+		return answer, stream.Err()
+	}
+}
+
+var chatParams = openai.ChatCompletionNewParams{
+	Model:    model,
+	Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("Hello")},
+}
+
+func respond(ctx context.Context, url, key string) (string, error) {
+	client := newOpenAI(url+"/v1", key)
+	response, err := client.Responses.New(ctx, responseParams)
+	if err != nil {
+		return "", err
+	}
+	return response.OutputText(), nil
+}
+
+func respondStream(ctx context.Context, url, key string) (answer string, err error) {
+	client := newOpenAI(url+"/v1", key)
+	stream := client.Responses.NewStreaming(ctx, responseParams)
+	defer stream.Close()
+	for stream.Next() {
+		if event := stream.Current(); event.Type == "response.output_text.delta" {
+			answer += event.Delta
+		}
+	}
+	return answer, stream.Err()
+}
+
+var responseParams = responses.ResponseNewParams{
+	Model: model,
+	Input: responses.ResponseNewParamsInputUnion{OfString: openai.String("Hello")},
+}
+
+func newAnthropic(_ context.Context, url, key string) (anthropic.MessageService, error) {
+	client := anthropic.NewClient(anthropicoption.WithBaseURL(url+"/anthropic"), anthropicoption.WithAPIKey(key))
+	return client.Messages, nil
+}
+
+func newAnthropicMantle(ctx context.Context, url, key string) (anthropic.MessageService, error) {
+	client, err := anthropicbedrock.NewMantleClient(ctx, anthropicbedrock.MantleClientConfig{BaseURL: url + "/anthropic", APIKey: key})
+	if err != nil {
+		return anthropic.MessageService{}, err
+	}
+	return client.Messages, nil
+}
+
+func newAnthropicBedrock(_ context.Context, url, key string) (anthropic.MessageService, error) {
+	cfg := aws.Config{Region: region, BearerAuthTokenProvider: anthropicbedrock.NewStaticBearerTokenProvider(key)}
+	client := anthropic.NewClient(anthropicbedrock.WithConfig(cfg), anthropicoption.WithBaseURL(url))
+	return client.Messages, nil
+}
+
+type newMessages func(ctx context.Context, url, key string) (anthropic.MessageService, error)
+
+func create(newMessages newMessages) func(ctx context.Context, url, key string) (string, error) {
+	return func(ctx context.Context, url, key string) (string, error) {
+		messages, err := newMessages(ctx, url, key)
+		if err != nil {
+			return "", err
+		}
+		message, err := messages.New(ctx, messageParams)
+		if err != nil || len(message.Content) == 0 {
+			return "", err
+		}
+		return message.Content[0].Text, nil
+	}
+}
+
+func createStream(newMessages newMessages) func(ctx context.Context, url, key string) (string, error) {
+	return func(ctx context.Context, url, key string) (answer string, err error) {
+		messages, err := newMessages(ctx, url, key)
+		if err != nil {
+			return "", err
+		}
+		stream := messages.NewStreaming(ctx, messageParams)
+		defer stream.Close()
+		for stream.Next() {
+			if event := stream.Current(); event.Type == "content_block_delta" {
+				answer += event.Delta.Text
+			}
+		}
+		return answer, stream.Err()
+	}
+}
+
+var messageParams = anthropic.MessageNewParams{
+	Model:     model,
+	MaxTokens: 256,
+	Messages:  []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("Hello"))},
+}
+
+func newAWS(url, key string) *bedrockruntime.Client {
+	return bedrockruntime.New(bedrockruntime.Options{
+		BaseEndpoint: &url,
+		Region:       region,
+		Credentials:  credentials.NewStaticCredentialsProvider(key, key, key),
+	})
+}
+
+func converse(ctx context.Context, url, key string) (string, error) {
+	output, err := newAWS(url, key).Converse(ctx, &bedrockruntime.ConverseInput{ModelId: aws.String(model), Messages: converseMessages})
+	if err != nil {
+		return "", err
+	}
+	message, isMessage := output.Output.(*types.ConverseOutputMemberMessage)
+	if !isMessage {
+		return "", fmt.Errorf("the answer is a %T", output.Output)
+	}
+	return message.Value.Content[0].(*types.ContentBlockMemberText).Value, nil
+}
+
+func converseStream(ctx context.Context, url, key string) (answer string, err error) {
+	output, err := newAWS(url, key).ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{ModelId: aws.String(model), Messages: converseMessages})
+	if err != nil {
+		return "", err
+	}
+	stream := output.GetStream()
+	defer stream.Close()
+	for event := range stream.Events() {
+		if delta, ok := event.(*types.ConverseStreamOutputMemberContentBlockDelta); ok {
+			answer += delta.Value.Delta.(*types.ContentBlockDeltaMemberText).Value
+		}
+	}
+	return answer, stream.Err()
+}
+
+var converseMessages = []types.Message{{
+	Role:    types.ConversationRoleUser,
+	Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "Hello"}},
+}}

@@ -1,0 +1,459 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestListen(t *testing.T) {
+	for address, allowed := range map[string]bool{
+		"127.0.0.1:0":             true,
+		"localhost:0":             true,
+		"":                        false,
+		":0":                      false,
+		"0.0.0.0:0":               false,
+		"[::]:0":                  false,
+		"[::ffff:0.0.0.0]:0":      false,
+		"192.0.2.1:0":             false,
+		"169.254.1.1:0":           false,
+		"*:0":                     false,
+		"example.com:0":           false,
+		"localhost.example.com:0": false,
+		"127.0.0.1":               false,
+		"8484":                    false,
+		"127.1:0":                 false,
+	} {
+		t.Run(address, func(t *testing.T) {
+			listener, err := listen(address)
+			if err != nil {
+				if allowed {
+					t.Error(err)
+				} else if !strings.Contains(err.Error(), "-listen") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			defer listener.Close()
+			if !allowed || !listener.Addr().(*net.TCPAddr).IP.IsLoopback() {
+				t.Errorf("it listens on %s", listener.Addr())
+			}
+		})
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	for endpoint, allowed := range map[string]bool{
+		"https://gateway.example.com":                       true,
+		"https://gateway.example.com:8443/bedrock":          true,
+		"https://192.0.2.1":                                 true,
+		"http://127.0.0.1:8000":                             true,
+		"http://localhost:8000/x":                           true,
+		"http://[::1]:8000":                                 true,
+		"http://gateway.example.com":                        false,
+		"http://192.0.2.1":                                  false,
+		"ftp://gateway.example.com":                         false,
+		"unix:///run/x":                                     false,
+		"gateway.example.com":                               false,
+		"gateway.example.com:443":                           false,
+		"localhost:8000":                                    false,
+		"//gateway.example.com":                             false,
+		"https://":                                          false,
+		"https://:443":                                      false,
+		"https:///bedrock":                                  false,
+		"https://me:" + callersOwn + "@gateway.example.com": false,
+		"https://gateway.example.com?key=" + callersOwn:     false,
+		"https://gateway.example.com#" + callersOwn:         false,
+		"https://me:" + callersOwn + "@gateway example":     false,
+	} {
+		t.Run(endpoint, func(t *testing.T) {
+			u, err := parseEndpoint(endpoint)
+			switch {
+			case allowed && (err != nil || u.String() != endpoint):
+				t.Errorf("%v, %v", u, err)
+			case !allowed && (err == nil || u != nil || !strings.Contains(err.Error(), "-endpoint")):
+				t.Errorf("%v, %v", u, err)
+			case !allowed && strings.Contains(err.Error(), callersOwn):
+				t.Errorf("the error %v shows the password", err)
+			}
+		})
+	}
+	if u, err := parseEndpoint(""); u != nil || err != nil {
+		t.Errorf("%v, %v", u, err)
+	}
+}
+
+// A pipes is a listener in memory, for synctest.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	p <- server
+	return client, nil
+}
+
+// served starts the server in a bubble of synctest. Bedrock takes as long to answer
+// as the path says, unless the caller goes away. stop is the first signal, and
+// returns what serve does.
+func served(t *testing.T) (listener pipes, client *http.Client, stop func() error) {
+	t.Helper()
+	handler := newProxy(newProvider(t, &source{}), nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
+		takes, err := time.ParseDuration(strings.TrimPrefix(r.URL.Path, "/v1/"))
+		if err != nil {
+			return nil, err
+		}
+		if r.Body != nil {
+			if body, err := io.ReadAll(r.Body); err != nil || string(body) != "{}" {
+				return nil, fmt.Errorf("%q arrived: %w", body, err)
+			}
+		}
+		select {
+		case <-time.After(takes):
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"ok": true}`)), Request: r}, nil
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}))
+	listener = make(pipes)
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error, 1)
+	go func() { result <- serve(ctx, listener, handler) }()
+	transport := &http.Transport{DialContext: listener.dial}
+	return listener, &http.Client{Transport: transport}, func() error {
+		cancel()
+		err := <-result
+		transport.CloseIdleConnections()
+		return err
+	}
+}
+
+// After the first signal running requests have five seconds, and no longer.
+func TestGrace(t *testing.T) {
+	for _, test := range []struct {
+		takes, stops time.Duration
+		served       bool
+	}{
+		{takes: 4 * time.Second, stops: 4 * time.Second, served: true},
+		{takes: time.Hour, stops: 5 * time.Second, served: false},
+	} {
+		t.Run(test.takes.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, client, stop := served(t)
+				answered := make(chan error, 1)
+				go func() {
+					response, err := client.Get("http://localhost/v1/" + test.takes.String())
+					if err == nil {
+						_, err = io.ReadAll(response.Body)
+						response.Body.Close()
+					}
+					answered <- err
+				}()
+				synctest.Wait()
+				start := time.Now()
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+				// net/http looks every half second whether a request has ended.
+				if took := time.Since(start); took < test.stops || took > test.stops+500*time.Millisecond {
+					t.Errorf("it took %v to stop, want %v", took, test.stops)
+				}
+				if err := <-answered; (err == nil) != test.served {
+					t.Errorf("the request: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Who sends no request is sent away, but a body and an answer may take long.
+func TestTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener, client, stop := served(t)
+		conn, err := listener.dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		io.WriteString(conn, "POST /v1/1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+		if answer, err := io.ReadAll(conn); err != nil {
+			t.Errorf("%q, %v", answer, err)
+		}
+		if took := time.Since(start); took != 10*time.Second {
+			t.Errorf("it waited %v for a header", took)
+		}
+
+		reader, writer := io.Pipe()
+		go func() {
+			io.WriteString(writer, "{")
+			time.Sleep(3 * time.Hour)
+			io.WriteString(writer, "}")
+			writer.Close()
+		}()
+		response, err := client.Post("http://localhost/v1/3h", "application/json", reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body := read(t, response); body != `{"ok": true}` {
+			t.Errorf("%s %s", response.Status, body)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// serve returns when it cannot listen any more.
+func TestServeFails(t *testing.T) {
+	listener, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	if err := serve(t.Context(), listener, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// program returns the program to run with args in an empty home, and env besides.
+func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	command = exec.CommandContext(ctx, exe, args...)
+	command.Dir = t.TempDir()
+	command.Env = append(append(os.Environ(), isProgram+"=1", "HOME="+command.Dir, "USERPROFILE="+command.Dir), env...)
+	return command
+}
+
+// What cannot work is refused at the start, by name.
+func TestProgramRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		args, env []string
+		says      string
+	}{
+		"no region":         {nil, nil, "-region"},
+		"a bad region":      {[]string{"-region", "US West"}, nil, `"US West"`},
+		"another address":   {[]string{"-region", region, "-listen", "0.0.0.0:0"}, nil, "loopback"},
+		"a bad endpoint":    {[]string{"-region", region, "-endpoint", "example.com"}, nil, "-endpoint"},
+		"a missing profile": {[]string{"-region", region, "-profile", "ghost"}, nil, "ghost"},
+		"an argument":       {[]string{"-region", region, "us-east-1"}, nil, `"us-east-1"`},
+		"a broken config":   {[]string{"-region", region}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, "such.pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			output, err := program(t, test.env, append([]string{"-listen", "127.0.0.1:0"}, test.args...)...).CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+				t.Errorf("%v", err)
+			}
+			if lines := strings.Count(string(output), "\n"); lines != 1 || !strings.Contains(string(output), test.says) {
+				t.Errorf("it says %q", output)
+			}
+		})
+	}
+}
+
+// An instance is the program at work.
+type instance struct {
+	*site
+	command *exec.Cmd
+	output  *bufio.Reader
+}
+
+// start starts the program, whose credentials are those that provide has written.
+// The first line of its output has been read.
+func start(t *testing.T, endpoint string) *instance {
+	t.Helper()
+	print := "cat"
+	if runtime.GOOS == "windows" {
+		print = "type"
+	}
+	p := &instance{command: program(t, []string{"AWS_CONFIG_FILE=config", "AWS_REGION=" + region, "BEDROCK_PROXY_KEY=" + proxyKey},
+		"-listen", "127.0.0.1:0", "-endpoint", endpoint, "-profile", "team")}
+	config := "[profile team]\ncredential_process = " + print + " keys.json\n"
+	if err := os.WriteFile(filepath.Join(p.command.Dir, "config"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := p.command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.command.Process.Kill() })
+	p.output = bufio.NewReader(stderr)
+	first, err := p.output.ReadString('\n')
+	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(first)
+	if address == "" || !strings.Contains(first, region) {
+		t.Fatalf("it says %q, %v", first, err)
+	}
+	p.site = &site{url: address, client: &http.Transport{}}
+	return p
+}
+
+func (p *instance) provide(t *testing.T) {
+	t.Helper()
+	keys := fmt.Sprintf(`{"Version": 1, "AccessKeyId": "ASIAPROXY", "SecretAccessKey": %q, "SessionToken": %q, "Expiration": %q}`,
+		secretKey, session, time.Now().Add(12*time.Hour).UTC().Format(time.RFC3339))
+	if err := os.WriteFile(filepath.Join(p.command.Dir, "keys.json"), []byte(keys), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// signal sends a signal, and returns when the program listens no more.
+func (p *instance) signal(t *testing.T, signal os.Signal) {
+	t.Helper()
+	if err := p.command.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err != nil {
+			return
+		}
+		conn.Close()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// slowBedrock says when a request has arrived and answers it once finish is closed.
+func slowBedrock(t *testing.T) (url string, arrived, finish chan struct{}) {
+	arrived, finish = make(chan struct{}, 1), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if _, err := service.Verify(token); err != nil {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		if r.URL.Path == "/model/slow/invoke" {
+			arrived <- struct{}{}
+			select {
+			case <-finish:
+			case <-r.Context().Done():
+			}
+		}
+		ok(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, arrived, finish
+}
+
+// ask makes a request to slowBedrock and sends what came of it.
+func (p *instance) ask(outcome chan<- string) {
+	request, err := http.NewRequest("POST", p.url+"/model/slow/invoke", http.NoBody)
+	if err != nil {
+		outcome <- err.Error()
+		return
+	}
+	request.Header.Set("X-Api-Key", proxyKey)
+	response, err := p.client.RoundTrip(request)
+	if err != nil {
+		outcome <- err.Error()
+		return
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	outcome <- fmt.Sprint(response.StatusCode, string(body), err)
+}
+
+// The program starts without credentials, serves once there are some, and lets a
+// running request finish when it is told to end.
+func TestProgram(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			bedrock, arrived, finish := slowBedrock(t)
+			p := start(t, bedrock)
+			failure(t, p.do(t, "GET", "/v1/models"), http.StatusUnauthorized)
+			failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusServiceUnavailable)
+			p.provide(t)
+			if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
+				t.Fatal(response.Status, read(t, response))
+			}
+			if runtime.GOOS == "windows" {
+				return // where no process can send another a signal
+			}
+
+			outcome := make(chan string, 1)
+			go p.ask(outcome)
+			<-arrived
+			p.signal(t, signal)
+			close(finish)
+			if got, want := <-outcome, `200{"ok": true}<nil>`; got != want {
+				t.Errorf("the running request got %s", got)
+			}
+			rest, err := io.ReadAll(p.output)
+			if err != nil {
+				t.Error(err)
+			}
+			if err := p.command.Wait(); err != nil {
+				t.Error(err)
+			}
+			// The credential_process too may have said something, when it failed.
+			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 503`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
+				if bytes.Count(rest, []byte("proxy: "+line)) != 1 {
+					t.Errorf("no %s in the log:\n%s", line, rest)
+				}
+			}
+			if bytes.Count(rest, []byte("proxy: ")) != 4 {
+				t.Errorf("the log:\n%s", rest)
+			}
+		})
+	}
+}
+
+// Who sends a second signal does not want to wait.
+func TestSecondSignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no process can send another a signal")
+	}
+	bedrock, arrived, _ := slowBedrock(t)
+	p := start(t, bedrock)
+	p.provide(t)
+	go p.ask(make(chan string, 1))
+	<-arrived
+	p.signal(t, os.Interrupt)
+	ended := make(chan error, 1)
+	go func() { ended <- p.command.Wait() }()
+	for deadline := time.After(4 * time.Second); ; {
+		p.command.Process.Signal(os.Interrupt) // the first of these may come too early to be the second
+		select {
+		case err := <-ended:
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) {
+				t.Error(err)
+			}
+			return
+		case <-deadline:
+			t.Fatal("it still runs")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
