@@ -64,7 +64,7 @@ func (d diagnosis) String() string {
 var (
 	notSignedIn   = diagnosis{"not signed in", "`aws login` or `aws sso login`, and `AWS_PROFILE` or `WithProfile`"}
 	unreachable   = diagnosis{"the region has no Bedrock, or the network no way to it", "check the region, the proxy and the network"}
-	clockIsOff    = diagnosis{"the machine's clock is off", "set it by NTP"}
+	clockIsOff    = diagnosis{"the machine's clock is wrong", "set it by NTP"}
 	expired       = diagnosis{"the credentials that signed the token have expired", "sign in again; in a service, ask a `Provider` for each request"}
 	anotherRegion = diagnosis{"the token was signed for another region than the endpoint's", "`WithRegion` with the region of the endpoint"}
 	noPermission  = diagnosis{"the identity lacks the permission `CallWithBearerToken`", "allow it in an IAM policy of that identity"}

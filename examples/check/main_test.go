@@ -138,7 +138,7 @@ func TestProgram(t *testing.T) {
 	})
 	t.Run("refused", func(t *testing.T) {
 		output, _, err := run(t, "aws_access_key_id = AKIAOTHER\naws_secret_access_key = secret\nregion = us-east-1")
-		if err == nil || strings.Count(output, ": refused: 403 ") != 3 {
+		if err == nil || strings.Count(output, ": refused: 403 ") != 2 || strings.Count(output, ": refused: 401 ") != 1 {
 			t.Errorf("error %v, output:\n%s", err, output)
 		}
 	})
