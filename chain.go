@@ -10,6 +10,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/smithy-go/logging"
 )
 
 // A chain is the SDK's default chain for a region and a profile, both as they
@@ -26,6 +27,7 @@ func (c chain) load(ctx context.Context, opts ...func(*config.LoadOptions) error
 	return config.LoadDefaultConfig(ctx, append(opts,
 		config.WithRegion(c.region),
 		config.WithSharedConfigProfile(c.profile),
+		config.WithLogger(logging.Nop{}), // which would write to standard error, at each retrieval
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {

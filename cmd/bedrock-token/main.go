@@ -10,17 +10,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/aws/smithy-go/logging"
 	"github.com/bedrocktoken/bedrocktoken"
@@ -50,23 +49,23 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (status int) {
 	flags := flag.NewFlagSet("bedrock-token", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors in two lines are said below
+	flags.SetOutput(io.Discard) // what is wrong is said below, in two lines
 	region := flags.String("region", "", "`region` that the token is for; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
 	profile := flags.String("profile", "", "`profile` of the shared config files; default: AWS_PROFILE")
-	expiry := flags.Duration("expiry", 12*time.Hour, "how long the token lives, such as 30m: 1s to 12h")
+	expiry := flags.Duration("expiry", 12*time.Hour, "how long the token is valid, from 1s to 12h, such as 30m")
 	asJSON := flags.Bool("json", false, "print token, expiration and region as JSON")
 	version := flags.Bool("version", false, "print the version")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stderr, usage)
-		flags.SetOutput(stderr)
+		fmt.Fprint(stdout, usage)
+		flags.SetOutput(stdout)
 		flags.PrintDefaults()
 		return success
 	case err != nil:
 		fmt.Fprintf(stderr, "bedrock-token: %s\nSee bedrock-token -h.\n", oneLine(err.Error()))
 		return wrongUsage
 	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "bedrock-token: unexpected argument %q\nAll settings are flags: see bedrock-token -h.\n", flags.Arg(0))
+		fmt.Fprintf(stderr, "bedrock-token: unexpected argument %.80q\nAll settings are flags: see bedrock-token -h.\n", flags.Arg(0))
 		return wrongUsage
 	}
 
@@ -75,7 +74,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	token, tokenRegion, err := makeToken(ctx, *region, *profile, *expiry, stdin, stderr)
 	if err != nil {
-		fmt.Fprintln(stderr, "bedrock-token:", explain(err, tokenRegion))
+		fmt.Fprintln(stderr, "bedrock-token:", explain(ctx, *profile, err))
 		if errors.Is(err, bedrocktoken.ErrExpiry) || errors.Is(err, bedrocktoken.ErrRegion) && *region != "" {
 			return wrongUsage
 		}
@@ -112,30 +111,40 @@ func buildVersion() string {
 	return fmt.Sprintf("bedrock-token %s %s", info.Main.Version, info.GoVersion)
 }
 
-// makeToken loads the config itself, and not through the library, to ask for an
-// MFA code where the profile wants one.
+// makeToken returns a token and its region. It asks for an MFA code if the
+// profile's role wants one, which the library cannot.
 func makeToken(ctx context.Context, region, profile string, expiry time.Duration, stdin io.Reader, stderr io.Writer) (bearer.Token, string, error) {
-	terminal := bufio.NewReader(stdin) // one for all questions: it reads ahead
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithRegion(region),
-		config.WithSharedConfigProfile(profile),
-		config.WithLogger(logging.Nop{}),
-		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-			o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
-		}),
-		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {
-			*o = aws.CredentialsCacheOptions{} // a window would hide when the credentials end
-		}),
-	)
+	provider, err := bedrocktoken.NewProvider(ctx,
+		bedrocktoken.WithRegion(region), bedrocktoken.WithProfile(profile), bedrocktoken.WithExpiry(expiry))
+	if errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)) {
+		var cfg aws.Config
+		cfg, err = configWithMFA(ctx, region, profile, stdin, stderr)
+		if err == nil {
+			provider, err = bedrocktoken.NewProvider(ctx, bedrocktoken.WithConfig(cfg), bedrocktoken.WithExpiry(expiry))
+		}
+	}
 	if err != nil {
 		return bearer.Token{}, "", err
 	}
-	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithConfig(cfg), bedrocktoken.WithExpiry(expiry))
-	if err != nil {
-		return bearer.Token{}, cfg.Region, err
-	}
 	token, err := provider.RetrieveBearerToken(ctx)
-	return token, cfg.Region, err
+	return token, provider.Region(), err
+}
+
+// configWithMFA loads a config whose roles ask for MFA codes. Requests are
+// limited as the library limits them; typing a code is not.
+func configWithMFA(ctx context.Context, region, profile string, stdin io.Reader, stderr io.Writer) (aws.Config, error) {
+	terminal := bufio.NewReader(stdin) // one for all questions: it reads ahead
+	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second)
+	return config.LoadDefaultConfig(ctx,
+		config.WithRegion(region),
+		config.WithSharedConfigProfile(profile),
+		config.WithLogger(logging.Nop{}),
+		config.WithHTTPClient(client),
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
+		}),
+	)
 }
 
 var errNoCode = errors.New("no MFA code was given")
@@ -150,43 +159,3 @@ func askMFACode(serialNumber string, terminal *bufio.Reader, stderr io.Writer) (
 	}
 	return code, nil
 }
-
-// explain says what was wrong and what to do about it, in two lines at most. The
-// SDK wraps causes many times over; the innermost is what a person can act on.
-func explain(err error, region string) string {
-	var (
-		noProfile   config.SharedConfigProfileNotExistError
-		noSSO       *ssocreds.InvalidTokenError
-		operation   = new(smithy.OperationError) // the innermost, if any
-		refusal     smithy.APIError
-		unreachable *url.Error
-	)
-	for cause := err; errors.As(cause, &operation); {
-		cause = operation.Err
-	}
-	switch {
-	case errors.Is(err, bedrocktoken.ErrRegion) && region == "":
-		return "no region is set\nGive -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
-	case errors.Is(err, bedrocktoken.ErrRegion):
-		return fmt.Sprintf("%.80q is not the name of a region\nGive -region one such as us-east-1, or see AWS_REGION, AWS_DEFAULT_REGION and the profile.", region)
-	case errors.Is(err, errNoCode):
-		return errNoCode.Error() + "\nRun it in a terminal and type the code."
-	case errors.As(err, &noProfile):
-		return fmt.Sprintf("there is no profile %q\nGive -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles).", noProfile.Profile)
-	case errors.As(err, &noSSO), strings.Contains(err.Error(), "cached SSO token"):
-		return "the SSO session has expired, or there is none\nSign in with aws sso login, for the same profile."
-	case strings.Contains(err.Error(), "login token"):
-		return "the login session has expired, or there is none\nSign in with aws login, for the same profile."
-	case operation.Service() == "ec2imds" && (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == ""):
-		return "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set\nSet the other one too, or name a profile with -profile."
-	case operation.Service() == "ec2imds":
-		return "no AWS credentials were found\nSet AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
-	case operation.Service() != "" && errors.As(err, &refusal):
-		return fmt.Sprintf("%s refused %s: %s: %s", operation.Service(), operation.Operation(), refusal.ErrorCode(), oneLine(refusal.ErrorMessage()))
-	case operation.Service() != "" && errors.As(err, &unreachable):
-		return fmt.Sprintf("%s cannot be reached: %s", operation.Service(), oneLine(unreachable.Error()))
-	}
-	return strings.TrimPrefix(oneLine(err.Error()), "bedrocktoken: ")
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
