@@ -210,11 +210,13 @@ func TestMFA(t *testing.T) {
 	})
 	testenv.WriteConfig(t, mfaConfig)
 	for _, typed := range []string{"123456\n", " 123456 \r\n", "123456"} {
-		got := runWith(t, typed, "-profile", "team")
+		got := runWith(t, typed, "-profile", "team", "-region", "eu-west-1", "-expiry", "30m")
 		if got.status != 0 || got.stderr != prompt {
 			t.Fatalf("got %+v", got)
 		}
-		accept(t, strings.TrimSpace(got.stdout), "us-east-1", "ASIAROLE", "role/secret")
+		if verified := accept(t, strings.TrimSpace(got.stdout), "eu-west-1", "ASIAROLE", "role/secret"); verified.Expiry != 30*time.Minute {
+			t.Errorf("signed for %v, want 30m", verified.Expiry)
+		}
 	}
 	for typed, says := range map[string]string{
 		"":         "\nbedrock-token: no MFA code was given\nRun it in a terminal and type the code.\n",
@@ -320,6 +322,15 @@ sso_start_url = https://example.com/start
 region = us-east-1
 sso_session = corp
 sso_account_id = 123456789012
+[profile sso-accountless]
+sso_session = corp
+sso_role_name = team
+[profile role-over-roleless]
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = sso-roleless
+[profile role-over-sso]
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = sso
 [profile sso-nowhere]
 sso_session = nowhere
 sso_account_id = 123456789012
@@ -426,12 +437,14 @@ func TestWrongSettings(t *testing.T) {
 		"source_profile missing":    {nil, "ghost-source", "the source_profile \"ghost\" does not exist, has no credentials or leads back to itself\n"},
 		"role_arn missing":          {nil, "roleless", "cannot load the AWS config: credential type source_profile requires role_arn, profile roleless\n"},
 		"sso_role_name missing":     {nil, "sso-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
+		"sso_account_id missing":    {nil, "sso-accountless", "the profile \"sso-accountless\" needs sso_account_id and sso_role_name besides sso_session\n"},
+		"missing in the source":     {nil, "role-over-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
 		"old sso_role_name missing": {nil, "old-sso-roleless", "cannot load the AWS config: profile \"old-sso-roleless\" is configured to use SSO but is missing required configuration: sso_role_name\n"},
 		"sso-session missing":       {nil, "sso-nowhere", "cannot load the AWS config: failed to find SSO session section, nowhere\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testenv.Set(t, test.env)
-			got := runWith(t, "", "-profile", test.profile)
+			got := runWith(t, "", "-region", "us-east-1", "-profile", test.profile)
 			if want := (result{"", "bedrock-token: " + test.want, 1}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
@@ -471,6 +484,11 @@ credential_source = Ec2InstanceMetadata
 role_arn = arn:aws:iam::123456789012:role/team
 credential_source = Ec2InstanceMetadata
 mfa_serial = arn:aws:iam::123456789012:mfa/me
+[profile old-sso-expired]
+sso_region = us-east-1
+sso_start_url = https://example.com/expired
+sso_account_id = 123456789012
+sso_role_name = team
 [profile sso-expired]
 sso_session = expired
 sso_account_id = 123456789012
@@ -481,8 +499,9 @@ sso_start_url = https://example.com/start
 `)
 	future, past := time.Now().Add(time.Hour).UTC().Format(time.RFC3339), time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 	for session, token := range map[string]map[string]string{
-		"corp":    {"accessToken": "token", "expiresAt": future},
-		"expired": {"accessToken": "token", "expiresAt": past, "refreshToken": "r", "clientId": "c", "clientSecret": "s"},
+		"corp":                        {"accessToken": "token", "expiresAt": future},
+		"https://example.com/expired": {"accessToken": "token", "expiresAt": past},
+		"expired":                     {"accessToken": "token", "expiresAt": past, "refreshToken": "r", "clientId": "c", "clientSecret": "s"},
 	} {
 		file, err := ssocreds.StandardCachedTokenFilepath(session)
 		if err != nil {
@@ -566,7 +585,7 @@ func TestFailingServices(t *testing.T) {
 			silent(w, r)
 		}
 		team = answer(200, "text/plain", "team")
-		keys = fmt.Sprintf(`{"AccessKeyId": "%s", "SecretAccessKey": "short/secret", "Token": "short-session", "other": "%s", "bearer": "bedrock-api-key-YmVk"}`+" \x1b[31m\u202e\r\n", accessKeyID, secretKey)
+		keys = fmt.Sprintf(`{"AccessKeyId": "%s", "SecretAccessKey": "short/secret", "Token": "short-session", "SessionToken": "old-session", "other": "%s", "bearer": "bedrock-api-key-YmVk", "web": "eyJhbGciOi.eyJzdWIi.c2ln"}`+" \x1b[31m\u202e\r\n", accessKeyID, secretKey)
 		page = "<html><body>" + strings.Repeat(keys, 30) + "</body></html>"
 	)
 	quoted, err := json.Marshal(keys)
@@ -623,11 +642,14 @@ func TestFailingServices(t *testing.T) {
 		"EC2, unreachable":           {metadata, nil, "", "no AWS credentials were found\n" + set},
 		"SSO, 401":                   {sso, answer(401, "application/json", `{"message": "Session token not found or invalid", "__type": "x#UnauthorizedException"}`), "sso", "SSO answered: UnauthorizedException: Session token not found or invalid\n" + signInOrSee},
 		"SSO, 403":                   {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
+		"SSO below a role":           {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "role-over-sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
+		"SSO, old session expired":   {sso, nil, "old-sso-expired", "no valid credentials: the SSO session has expired or is invalid\n" + signIn},
 		"SSO, a page":                {sso, answer(500, "text/html", page), "sso", "SSO answered with status 500 Internal Server Error\n"},
 		"SSO, no sso_role_name":      {sso, answer(400, "application/json", `{"message": "?", "__type": "x#InvalidRequestException"}`), "sso-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
 		"OIDC, unreachable":          {oidc, nil, "sso-expired", "SSO OIDC cannot be reached: dial tcp ..."},
 		"OIDC, a page":               {oidc, answer(500, "text/html", page), "sso-expired", "SSO OIDC answered with status 500 Internal Server Error\n"},
 		"OIDC, session expired":      {oidc, answer(400, "application/json", `{"error": "invalid_grant", "__type": "x#InvalidGrantException"}`), "sso-expired", "SSO OIDC answered: InvalidGrantException\n" + signIn},
+		"sign-in, refused":           {signin, answer(400, "application/json", `{"message": "no", "__type": "x#ValidationException"}`), "login", "Signin answered: ValidationException: no\nSign in with aws login, for the same profile.\n"},
 		"sign-in, session expired":   {signin, answer(403, "application/json", `{"error": "TOKEN_EXPIRED", "__type": "x#AccessDeniedException"}`), "login", "no valid credentials: create oauth2 token: login session has expired, please reauthenticate\nSign in with aws login, for the same profile.\n"},
 	}
 	home := writeHome(t)
@@ -663,7 +685,7 @@ func TestFailingServices(t *testing.T) {
 			if strings.ContainsFunc(said, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 				t.Errorf("not to be printed: %q", said)
 			}
-			for _, secret := range []string{accessKeyID, "short/secret", "short-session", secretKey, "YmVk"} {
+			for _, secret := range []string{accessKeyID, "short/secret", "short-session", "old-session", secretKey, "YmVk", "c2ln"} {
 				if strings.Contains(said, secret) {
 					t.Errorf("%q is shown:\n%s", secret, said)
 				}
