@@ -439,11 +439,11 @@ func TestSecondSignal(t *testing.T) {
 	p.provide(t)
 	go p.ask(make(chan string, 1))
 	<-arrived
-	p.signal(t, os.Interrupt)
+	p.signal(t, syscall.SIGTERM) // and not SIGINT, which programs in the background may be made to ignore
 	ended := make(chan error, 1)
 	go func() { ended <- p.command.Wait() }()
 	for deadline := time.After(4 * time.Second); ; {
-		p.command.Process.Signal(os.Interrupt) // the first of these may come too early to be the second
+		p.command.Process.Signal(syscall.SIGTERM) // the first of these may come too early to be the second
 		select {
 		case err := <-ended:
 			var exit *exec.ExitError

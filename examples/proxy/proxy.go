@@ -89,7 +89,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case p.target(r.URL) == nil:
 		fail(w, http.StatusNotFound, "not_found_error", notFound)
 	default:
+		// Bedrock may answer before it has the whole body. Without this net/http would
+		// then read the rest itself, and the transport would break off the answer.
+		http.NewResponseController(w).EnableFullDuplex()
 		p.bedrock.ServeHTTP(w, r)
+		r.Body.Close() // not left to net/http, which can panic then: go.dev/issue/68560
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -548,6 +549,35 @@ func TestStream(t *testing.T) {
 				t.Errorf("%q, %v", rest, err)
 			}
 		})
+	}
+}
+
+// An answer arrives even if Bedrock does not wait for the whole request.
+func TestEarlyAnswer(t *testing.T) {
+	s := newSite(t, "", ok)
+	s.served(t, s.raw(t, "POST /v1/responses HTTP/1.1\nHost: localhost\nContent-Length: 1000\n\n{"))
+}
+
+// A caller can go on with its connection after an error for which its body was
+// not read.
+func TestConnectionAfterError(t *testing.T) {
+	logs.take()
+	s := newSite(t, "", ok)
+	s.source.broken.Store(true)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	reader := bufio.NewReader(conn)
+	for range 3 {
+		io.WriteString(conn, "POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatalf("%v, and the log:\n%.1000s", err, logs.take())
+		}
+		failure(t, response, http.StatusServiceUnavailable)
 	}
 }
 
