@@ -14,8 +14,8 @@ import (
 )
 
 // A chain is the SDK's default chain for a region and a profile, both as they
-// were resolved. Its Retrieve loads everything else anew, so that it sees what
-// has changed in files, and does not join an earlier retrieval that hangs.
+// were found. Its Retrieve loads everything else anew, so that it sees what has
+// changed in files, and does not join an earlier retrieval that hangs.
 type chain struct {
 	region, profile string
 }

@@ -45,7 +45,8 @@ aws_secret_access_key = secret
 		opts       []bedrocktoken.Option
 		region, id string
 	}{
-		"default profile":         {nil, map[string]string{"AWS_REGION": "later"}, nil, "from-default-profile", "default"},
+		"default profile":         {nil, later, nil, "from-default-profile", "default"},
+		"AWS_DEFAULT_PROFILE":     {map[string]string{"AWS_DEFAULT_PROFILE": "team"}, later, nil, "from-team-profile", "team"},
 		"AWS_REGION":              {map[string]string{"AWS_REGION": region}, map[string]string{"AWS_REGION": "later"}, nil, region, "default"},
 		"AWS_PROFILE":             {map[string]string{"AWS_PROFILE": "team"}, later, nil, "from-team-profile", "team"},
 		"AWS_PROFILE, then keys":  {map[string]string{"AWS_PROFILE": "team"}, keysLater, nil, "from-team-profile", "team"},
@@ -145,6 +146,18 @@ func TestReplacedKeys(t *testing.T) {
 	})
 }
 
+// The SDK takes no offense at an AWS_DEFAULT_PROFILE that is not there.
+func TestNoSuchDefaultProfile(t *testing.T) {
+	creds := new(authority).issue(time.Hour)
+	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) { writeCredentials(w, creds) })
+	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
+	token, err := bedrocktoken.ProvideToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept(t, token, region, creds)
+}
+
 // On a host with a role of its own, too: the SDK falls back on that.
 func TestHostIsAnotherIdentity(t *testing.T) {
 	for name, life := range map[string]time.Duration{"role that expires": 6 * time.Hour, "keys that do not": 0} {
@@ -176,7 +189,9 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 					}
 					accept(t, token, region, aws.Credentials{AccessKeyID: "own", SecretAccessKey: "secret"})
 					if n == 0 {
-						os.Remove(file)
+						if err := os.WriteFile(file, []byte("[default]\n# the keys are on their way\n"), 0o600); err != nil {
+							t.Fatal(err)
+						}
 					}
 					time.Sleep(5 * time.Minute)
 				}

@@ -37,15 +37,23 @@ const (
 
 var errNoAnswer = errors.New("the source of the credentials did not answer within a minute")
 
+// A retrieveFunc returns credentials and the time to sign with them. To look at
+// the clock once more would cost as much as all else that a call does.
+type retrieveFunc func(context.Context) (aws.Credentials, time.Time, error)
+
 // shared returns a function that hands out the credentials of source to any
 // number of callers.
-func shared(source aws.CredentialsProvider) aws.CredentialsProviderFunc {
+func shared(source aws.CredentialsProvider) retrieveFunc {
+	asItIs := func(ctx context.Context) (aws.Credentials, time.Time, error) {
+		creds, err := source.Retrieve(ctx)
+		return creds, time.Now(), err
+	}
 	switch source := source.(type) {
 	case *aws.CredentialsCache:
-		return source.Retrieve
+		return asItIs
 	case credentials.StaticCredentialsProvider:
 		if !source.Value.CanExpire {
-			return source.Retrieve
+			return asItIs
 		}
 	}
 	return (&renewer{source: source}).retrieve
@@ -73,10 +81,11 @@ type retrieval struct {
 	err         error
 }
 
-func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
+func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, time.Time, error) {
 	r.mu.Lock()
 	now := time.Now()
-	if !now.Before(r.next) {
+	// The wall clock, by which credentials expire, may have jumped ahead of next.
+	if !now.Before(r.next) || r.last.credentials.HasKeys() && !live(r.held, now) {
 		r.begin(now)
 	}
 	held, last := r.held, r.last
@@ -84,31 +93,32 @@ func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, error) {
 
 	if live(held, now) {
 		if !held.CanExpire || held.Expires.Sub(now) > minLead {
-			return held, nil
+			return held, now, nil
 		}
 		wait := last.began.Add(renewalWait).Sub(now)
 		if deadline, ok := ctx.Deadline(); ok {
 			wait = min(wait, deadline.Sub(now)/2) // the rest is for what the token is for
 		}
 		if wait <= 0 {
-			return held, nil
+			return held, now, nil
 		}
 		select {
 		case <-last.ended:
-			return last.credentials, last.err
+			return last.credentials, time.Now(), last.err
 		case <-ctx.Done():
-			return aws.Credentials{}, ctx.Err()
+			return aws.Credentials{}, now, ctx.Err()
 		case <-time.After(wait):
-			if live(held, time.Now()) {
-				return held, nil
+			now = time.Now()
+			if live(held, now) {
+				return held, now, nil
 			}
 		}
 	}
 	select {
 	case <-last.ended:
-		return last.credentials, last.err
+		return last.credentials, time.Now(), last.err
 	case <-ctx.Done():
-		return aws.Credentials{}, ctx.Err()
+		return aws.Credentials{}, now, ctx.Err()
 	}
 }
 
@@ -123,10 +133,18 @@ func (r *renewer) begin(now time.Time) {
 		cancel()
 	})
 	go func() {
-		creds, err := r.source.Retrieve(ctx)
-		r.settle(this, creds, err)
-		limit.Stop()
-		cancel()
+		var creds aws.Credentials
+		err := errors.New("the source of the credentials ended its goroutine")
+		defer func() {
+			// No caller could recover from a panic here, nor is it worth the program.
+			if cause := recover(); cause != nil {
+				err = fmt.Errorf("the source of the credentials panicked: %v", cause)
+			}
+			r.settle(this, creds, err)
+			limit.Stop()
+			cancel()
+		}()
+		creds, err = r.source.Retrieve(ctx)
 	}()
 }
 
@@ -142,7 +160,7 @@ func (r *renewer) settle(this *retrieval, fresh aws.Credentials, err error) {
 	defer close(this.ended)
 
 	now := time.Now()
-	fresh.Expires = fresh.Expires.Round(0) // the wall clock's, which a suspended machine does not stop
+	fresh.Expires = fresh.Expires.Round(0).UTC() // the wall clock's, which a suspended machine does not stop
 	if err == nil {
 		err = checkKeys(fresh)
 	}

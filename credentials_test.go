@@ -280,9 +280,6 @@ func TestGivenUp(t *testing.T) {
 	kinds := map[string]func(b *bench){
 		"heeds its context":   func(b *bench) { b.hang(true) },
 		"deaf to its context": func(b *bench) { b.hang(false) },
-		"ends its goroutine": func(b *bench) {
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) { runtime.Goexit(); return aws.Credentials{}, nil }
-		},
 		"answers when too late": func(b *bench) {
 			b.source.retrieve = func(context.Context) (aws.Credentials, error) {
 				time.Sleep(time.Minute + time.Second)
@@ -348,6 +345,27 @@ func TestGivenUp(t *testing.T) {
 					cancel()
 					time.Sleep(time.Second)
 				}
+			})
+		})
+	}
+
+	// What else a source may do to its goroutine is an error like others.
+	for name, end := range map[string]func(){
+		"panicked: no map":    func() { panic("no map") },
+		"ended its goroutine": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				retrieve := b.source.retrieve
+				b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+					end()
+					return aws.Credentials{}, nil
+				}
+				if err := b.fail(0); !strings.Contains(err.Error(), name) {
+					t.Errorf("error is %v", err)
+				}
+				b.source.retrieve = retrieve
+				b.get(0, 0)
 			})
 		})
 	}
@@ -507,7 +525,11 @@ func TestBetterOrWorse(t *testing.T) {
 	t.Run("the same", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) { return b.last, nil }
+			b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+				same := b.last
+				same.Expires = same.Expires.In(time.FixedZone("", 19800)) // parsed anew
+				return same, nil
+			}
 			sleepUntil(b.last.Expires.Add(-5 * time.Minute))
 			b.get(0, 0)
 			b.retrievals(2)

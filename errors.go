@@ -36,15 +36,18 @@ type foreignError struct {
 	cause error
 }
 
-func (e foreignError) Error() string   { return e.text }
-func (e foreignError) Unwrap() []error { return []error{e.kind, e.cause} }
+func (e *foreignError) Error() string   { return e.text }
+func (e *foreignError) Unwrap() []error { return []error{e.kind, e.cause} }
 
 // credentialsError returns ErrCredentials caused by err.
 func credentialsError(err error) error {
 	// The SDK's caches say it one behind the other. Once is enough for programs
 	// that look for it to learn that a person has to sign in again.
 	const refresh = "failed to refresh cached credentials, "
-	text := fmt.Sprint(err) // which also prints a nil pointer
+	if isNil(err) {
+		err = fmt.Errorf("the source's error is a nil %T", err)
+	}
+	text := err.Error()
 	before, after, refreshed := strings.Cut(text, refresh)
 
 	var process *processcreds.ProviderError
@@ -60,12 +63,12 @@ func credentialsError(err error) error {
 	if refreshed {
 		text = before + refresh + strings.ReplaceAll(after, refresh, "")
 	}
-	return foreignError{ErrCredentials, fmt.Sprintf("%v: %s", ErrCredentials, bounded(text)), err}
+	return &foreignError{ErrCredentials, fmt.Sprintf("%v: %s", ErrCredentials, bounded(text)), err}
 }
 
 // configError returns an error of the given kind for a config that cannot be loaded.
 func configError(kind, err error) error {
-	return foreignError{kind, "bedrocktoken: cannot load the AWS config: " + bounded(err.Error()), err}
+	return &foreignError{kind, "bedrocktoken: cannot load the AWS config: " + bounded(err.Error()), err}
 }
 
 // bounded returns at most 500 bytes of text, without control characters.

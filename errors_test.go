@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -117,6 +119,31 @@ source_profile = default
 	})
 }
 
+// Odd errors of a source make nothing panic.
+func TestOddErrors(t *testing.T) {
+	for name, odd := range map[string]error{
+		"nil pointer":    (*url.Error)(nil),
+		"another one":    (*os.PathError)(nil),
+		"not comparable": uncomparable{"a", "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			provider := newProvider(t, failing(odd))
+			_, one := provider.Token(t.Context())
+			_, two := provider.Token(t.Context())
+			if !errors.Is(one, bedrocktoken.ErrCredentials) || one.Error() == "" {
+				t.Errorf("error is %v", one)
+			}
+			if one == two || errors.Is(one, two) || map[error]bool{one: true}[two] {
+				t.Error("two errors are one")
+			}
+		})
+	}
+}
+
+type uncomparable []string
+
+func (u uncomparable) Error() string { return strings.Join(u, " ") }
+
 type hiding struct{ error }
 
 func (h hiding) Error() string { return "in other words: " + strings.ToUpper(h.error.Error()) }
@@ -159,6 +186,16 @@ func TestForeignText(t *testing.T) {
 		_, err := newProvider(t, cache).Token(t.Context())
 		if want := "bedrocktoken: no valid credentials: " + refresh + errOutage.Error(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+	t.Run("of an address", func(t *testing.T) {
+		request, err := http.NewRequest("GET", "https://"+strings.Repeat("\U000e0001", 300), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = newProvider(t, static(accessKeyID, secretKey, "")).Transport(nil).RoundTrip(request)
+		if !errors.Is(err, bedrocktoken.ErrEndpoint) || len(err.Error()) > 800 {
+			t.Errorf("error is %v", err)
 		}
 	})
 	t.Run("of a config", func(t *testing.T) {

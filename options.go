@@ -92,7 +92,7 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 	if o.config != nil && o.profile != "" {
 		return o, fmt.Errorf("bedrocktoken: WithConfig and WithProfile(%q) contradict each other: give one of them", o.profile)
 	}
-	if o.credentials != nil && isNil(o.credentials) {
+	if o.credentials != nil && emptyProvider(o.credentials) {
 		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.credentials)
 	}
 	switch {
@@ -113,7 +113,7 @@ func (o *options) take(cfg aws.Config) error {
 		o.region = cfg.Region
 	}
 	if o.credentials == nil {
-		if cfg.Credentials == nil || isNil(cfg.Credentials) {
+		if cfg.Credentials == nil || emptyProvider(cfg.Credentials) {
 			return fmt.Errorf("%w: the config given to WithConfig has none", ErrCredentials)
 		}
 		o.credentials = cfg.Credentials
@@ -137,28 +137,41 @@ func (o *options) load(ctx context.Context) error {
 	}
 	o.region = cfg.Region
 	if o.credentials == nil {
-		profile := o.profile
-		env, err := config.NewEnvConfig()
-		if err == nil && profile == "" && !env.Credentials.HasKeys() && env.WebIdentityTokenFilePath == "" {
-			// Otherwise AWS_PROFILE has no say: only WithProfile precedes those.
-			profile = env.SharedConfigProfile
-		}
-		o.credentials = chain{o.region, profile}
+		o.credentials = chain{o.region, loadedProfile(cfg, o.profile)}
 	}
 	return checkRegion(o.region)
 }
 
-// isNil reports whether there is nothing to call in provider, which is not nil
-// itself.
-func isNil(provider aws.CredentialsProvider) bool {
-	switch v := reflect.ValueOf(provider); v.Kind() {
-	case reflect.Chan, reflect.Func, reflect.Map, reflect.Pointer, reflect.Slice:
-		if v.IsNil() {
-			return true
+// loadedProfile returns the profile that cfg was loaded from, if its credentials
+// may be. Those of the environment precede it, unless it was given.
+func loadedProfile(cfg aws.Config, given string) string {
+	profile := given
+	for _, source := range cfg.ConfigSources {
+		switch source := source.(type) {
+		case config.EnvConfig:
+			if source.Credentials.HasKeys() || source.WebIdentityTokenFilePath != "" {
+				return given
+			}
+		case config.SharedConfig:
+			profile = source.Profile
 		}
 	}
+	return profile
+}
+
+// emptyProvider reports whether there is nothing to call in provider.
+func emptyProvider(provider aws.CredentialsProvider) bool {
 	cache, ok := provider.(*aws.CredentialsCache)
-	return ok && cache.IsCredentialsProvider(nil) // that is, around nil
+	return isNil(provider) || ok && cache.IsCredentialsProvider(nil) // that is, around nil
+}
+
+// isNil reports whether v, an interface that is not nil, has a nil in it.
+func isNil(v any) bool {
+	switch v := reflect.ValueOf(v); v.Kind() {
+	case reflect.Chan, reflect.Func, reflect.Map, reflect.Pointer, reflect.Slice:
+		return v.IsNil()
+	}
+	return false
 }
 
 // checkRegion returns an error if region cannot be the name of one. It is a DNS

@@ -58,7 +58,7 @@ type signer struct {
 	region      string
 	expiry      time.Duration
 	request     *http.Request
-	credentials aws.CredentialsProviderFunc
+	credentials retrieveFunc
 
 	mu   sync.Mutex
 	last struct {
@@ -69,7 +69,7 @@ type signer struct {
 }
 
 func (s *signer) token(ctx context.Context) (bearer.Token, error) {
-	creds, err := s.credentials(ctx)
+	creds, now, err := s.credentials(ctx)
 	if ctxErr := contextError(ctx); ctxErr != nil {
 		return bearer.Token{}, ctxErr
 	}
@@ -79,7 +79,6 @@ func (s *signer) token(ctx context.Context) (bearer.Token, error) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
 	if now.Unix() == s.last.second && creds == s.last.credentials {
 		return s.last.token, nil
 	}

@@ -104,15 +104,16 @@ func (t *transport) checkURL(u *url.URL) error {
 		theirs = match[1] + match[2]
 	}
 	given := slices.ContainsFunc(t.hosts, func(h string) bool { return lower(h) == host })
+	address := bounded(fmt.Sprintf("%q", u.Scheme+"://"+u.Host))
 	secure, loopback := u.Scheme == "https", host == "localhost" || net.ParseIP(host).IsLoopback()
 	switch {
 	case secure && (given || theirs == own && own != ""), loopback && (secure || u.Scheme == "http"):
 		return nil
 	case secure && theirs != "":
-		return fmt.Errorf("%w: %.200q is in %.80s, but the token would be for %s", ErrRegion, u.Scheme+"://"+u.Host, theirs, own)
+		return fmt.Errorf("%w: %s is in %.80s, but the token would be for %s", ErrRegion, address, theirs, own)
 	}
-	return fmt.Errorf("%w: no token is sent to %.200q: set the client's base URL to Bedrock's https address in %s, or to that of a host given to Transport, which has %.80q",
-		ErrEndpoint, u.Scheme+"://"+u.Host, own, t.hosts)
+	return fmt.Errorf("%w: no token is sent to %s: set the client's base URL to Bedrock's https address in %s, or to that of a host given to Transport, which has %.80q",
+		ErrEndpoint, address, own, t.hosts)
 }
 
 // lower folds the case of ASCII letters only: others have lower cases that are
