@@ -82,8 +82,8 @@ const (
 	ec2       = "the EC2 metadata service"
 )
 
-// sourceOf returns the name of the service that did not give credentials, or ""
-// if the error is none of a service.
+// sourceOf returns the name of the service that gave no credentials, or "" if err
+// is not about a service.
 func sourceOf(err error) string {
 	var service string
 	for operation := new(smithy.OperationError); errors.As(err, &operation); err = operation.Err {
@@ -98,7 +98,8 @@ func sourceOf(err error) string {
 	return service
 }
 
-// cause returns what a person can act on in err, and whether the source said it.
+// cause returns the part of err that a person can act on, and whether the source
+// refused and gave a reason.
 func cause(err error, source string) (text string, refused bool) {
 	var (
 		refusal smithy.APIError
@@ -126,8 +127,8 @@ func cause(err error, source string) (text string, refused bool) {
 	return secret.ReplaceAllString(text, "***"), refused
 }
 
-// withoutRole returns the profile that has an SSO session but no account or
-// role, which the SDK does not notice.
+// withoutRole returns the name of the profile that has an SSO session but no
+// account or role, which the SDK does not notice.
 func withoutRole(cfg aws.Config) string {
 	for _, source := range cfg.ConfigSources {
 		shared, _ := source.(config.SharedConfig)

@@ -389,6 +389,7 @@ func TestFailures(t *testing.T) {
 		"unknown flag":      {keys, []string{"-regoin", "us-east-1"}, 2, []string{"-regoin", "-h"}},
 		"no value":          {keys, []string{"-region"}, 2, []string{"-region", "-h"}},
 		"odd flag":          {keys, []string{"-a\nb\r\nc"}, 2, []string{"-a b c", "-h"}},
+		"long argument":     {keys, []string{strings.Repeat("x", 1000)}, 2, []string{`"xxx`, "-h"}},
 		"argument, version": {keys, []string{"-version", "x"}, 2, []string{`"x"`, "-h"}},
 		"argument":          {keys, []string{"us-east-1"}, 2, []string{`"us-east-1"`, "-h"}},
 	}
@@ -549,7 +550,7 @@ func TestSilentContainer(t *testing.T) {
 
 // What services say, or that they say nothing, reaches the person, with no more
 // of it than fits and is safe to show. The SDK's warnings, which it writes past
-// everybody, do not. All at the same time, for some take seconds.
+// everybody, do not. What takes seconds runs beside the rest.
 func TestFailingServices(t *testing.T) {
 	var (
 		silent = func(w http.ResponseWriter, r *http.Request) {
@@ -607,90 +608,103 @@ func TestFailingServices(t *testing.T) {
 		signIn      = "Sign in with aws sso login, for the same profile.\n"
 		signInOrSee = "Sign in with aws sso login, or see the profile's sso_account_id and sso_role_name.\n"
 	)
-	tests := map[string]struct {
+	type failure struct {
 		service string // the variable that names its URL
 		handler http.HandlerFunc
 		profile string
 		want    string // all of standard error, or how it begins if it ends with ...
-	}{
+	}
+	slow := map[string]failure{
 		"STS, silent":                {sts, silent, "role", "STS did not answer\n"},
 		"STS, silent, with MFA":      {sts, silent, "team", "STS did not answer\n"},
-		"STS, a page":                {sts, answer(500, "text/html", page), "role", "STS answered with status 500 Internal Server Error\n"},
-		"STS, not XML":               {sts, answer(502, "text/html", "<p>Bad Gateway &nbsp;\x1b"), "role", "STS answered with status 502 Bad Gateway\n"},
-		"STS, nothing":               {sts, answer(407, "", ""), "role", "STS answered with status 407 Proxy Authentication Required\n"},
-		"STS, 200 and a page":        {sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "role", "no valid credentials: operation error STS: AssumeRole, ..."},
-		"container, a page":          {container, answer(403, "text/html", page), "", theEndpoint + "answered with status 403 Forbidden\n"},
-		"container, JSON as text":    {container, answer(400, "text/plain", keys), "", theEndpoint + "answered with status 400 Bad Request\n"},
-		"container, other JSON":      {container, answer(404, "application/json", keys), "", theEndpoint + "answered with status 404 Not Found\n"},
-		"container, not JSON":        {container, answer(404, "application/json", page), "", "no valid credentials: the container's credentials endpoint, deserialization failed, ..."},
-		"container, 200 and a page":  {container, answer(200, "text/html", page), "", "no valid credentials: the container's credentials endpoint, deserialization failed, ..."},
-		"container, keys in JSON":    {container, answer(400, "application/json", `{"code": "Denied", "message": `+string(quoted)+`}`), "", theEndpoint + "answered: Denied: {..."},
-		"container, long JSON":       {container, answer(400, "application/json", `{"code": "Denied", "message": "`+strings.Repeat("no ", 2000)+`"}`), "", theEndpoint + "answered: Denied: no no no ..."},
-		"container, no message":      {container, answer(400, "application/json", `{"code": "Denied"}`), "", theEndpoint + "answered: Denied\n"},
-		"container below a role":     {container, answer(400, "application/json", `{"code": "Denied", "message": "no"}`), "container", theEndpoint + "answered: Denied: no\n"},
-		"EC2, 403":                   {metadata, answer(403, "", ""), "", theService + "answered with status 403 Forbidden\n" + set},
-		"EC2, 429":                   {metadata, answer(429, "", ""), "", theService + "answered with status 429 Too Many Requests\n" + set},
 		"EC2, 500":                   {metadata, answer(500, "text/html", page), "", theService + "answered with status 500 Internal Server Error\n" + set},
 		"EC2, silent":                {metadata, silent, "", theService + "did not answer\n" + set},
 		"EC2, silent after a token":  {metadata, ec2(silent, nil), "", theService + "did not answer\n" + set},
-		"EC2, no role":               {metadata, ec2(answer(404, "", ""), nil), "", theService + "answered with status 404 Not Found\n" + set},
-		"EC2, role refused":          {metadata, ec2(team, answer(200, "", `{"Code": "Denied", "Message": "ask later"}`)), "", theService + "answered: Denied: ask later\n" + set},
-		"EC2, a page for a role":     {metadata, ec2(answer(200, "text/html", keys), nil), "", "no valid credentials: failed to get {..."},
-		"EC2 below a role":           {metadata, answer(403, "", ""), "ec2", theService + "answered with status 403 Forbidden\n" + set},
-		"EC2 below a role with MFA":  {metadata, answer(403, "", ""), "ec2-mfa", theService + "answered with status 403 Forbidden\n" + set},
 		"EC2, silent without tokens": {metadata, noTokens, "", theService + "did not answer\n" + set},
 		"EC2, unreachable":           {metadata, nil, "", "no AWS credentials were found\n" + set},
-		"SSO, 401":                   {sso, answer(401, "application/json", `{"message": "Session token not found or invalid", "__type": "x#UnauthorizedException"}`), "sso", "SSO answered: UnauthorizedException: Session token not found or invalid\n" + signInOrSee},
-		"SSO, 403":                   {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
-		"SSO below a role":           {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "role-over-sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
-		"SSO, old session expired":   {sso, nil, "old-sso-expired", "no valid credentials: the SSO session has expired or is invalid\n" + signIn},
-		"SSO, a page":                {sso, answer(500, "text/html", page), "sso", "SSO answered with status 500 Internal Server Error\n"},
-		"SSO, no sso_role_name":      {sso, answer(400, "application/json", `{"message": "?", "__type": "x#InvalidRequestException"}`), "sso-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
-		"OIDC, unreachable":          {oidc, nil, "sso-expired", "SSO OIDC cannot be reached: dial tcp ..."},
-		"OIDC, a page":               {oidc, answer(500, "text/html", page), "sso-expired", "SSO OIDC answered with status 500 Internal Server Error\n"},
-		"OIDC, session expired":      {oidc, answer(400, "application/json", `{"error": "invalid_grant", "__type": "x#InvalidGrantException"}`), "sso-expired", "SSO OIDC answered: InvalidGrantException\n" + signIn},
-		"sign-in, refused":           {signin, answer(400, "application/json", `{"message": "no", "__type": "x#ValidationException"}`), "login", "Signin answered: ValidationException: no\nSign in with aws login, for the same profile.\n"},
-		"sign-in, session expired":   {signin, answer(403, "application/json", `{"error": "TOKEN_EXPIRED", "__type": "x#AccessDeniedException"}`), "login", "no valid credentials: create oauth2 token: login session has expired, please reauthenticate\nSign in with aws login, for the same profile.\n"},
 	}
+	quick := map[string]failure{
+		"STS, a page":               {sts, answer(500, "text/html", page), "role", "STS answered with status 500 Internal Server Error\n"},
+		"STS, not XML":              {sts, answer(502, "text/html", "<p>Bad Gateway &nbsp;\x1b"), "role", "STS answered with status 502 Bad Gateway\n"},
+		"STS, nothing":              {sts, answer(407, "", ""), "role", "STS answered with status 407 Proxy Authentication Required\n"},
+		"STS, 200 and a page":       {sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "role", "no valid credentials: operation error STS: AssumeRole, ..."},
+		"container, a page":         {container, answer(403, "text/html", page), "", theEndpoint + "answered with status 403 Forbidden\n"},
+		"container, JSON as text":   {container, answer(400, "text/plain", keys), "", theEndpoint + "answered with status 400 Bad Request\n"},
+		"container, other JSON":     {container, answer(404, "application/json", keys), "", theEndpoint + "answered with status 404 Not Found\n"},
+		"container, not JSON":       {container, answer(404, "application/json", page), "", "no valid credentials: the container's credentials endpoint, deserialization failed, ..."},
+		"container, 200 and a page": {container, answer(200, "text/html", page), "", "no valid credentials: the container's credentials endpoint, deserialization failed, ..."},
+		"container, keys in JSON":   {container, answer(400, "application/json", `{"code": "Denied", "message": `+string(quoted)+`}`), "", theEndpoint + "answered: Denied: {..."},
+		"container, long JSON":      {container, answer(400, "application/json", `{"code": "Denied", "message": "`+strings.Repeat("no ", 2000)+`"}`), "", theEndpoint + "answered: Denied: no no no ..."},
+		"container, no message":     {container, answer(400, "application/json", `{"code": "Denied"}`), "", theEndpoint + "answered: Denied\n"},
+		"container below a role":    {container, answer(400, "application/json", `{"code": "Denied", "message": "no"}`), "container", theEndpoint + "answered: Denied: no\n"},
+		"EC2, 403":                  {metadata, answer(403, "", ""), "", theService + "answered with status 403 Forbidden\n" + set},
+		"EC2, 429":                  {metadata, answer(429, "", ""), "", theService + "answered with status 429 Too Many Requests\n" + set},
+		"EC2, no role":              {metadata, ec2(answer(404, "", ""), nil), "", theService + "answered with status 404 Not Found\n" + set},
+		"EC2, role refused":         {metadata, ec2(team, answer(200, "", `{"Code": "Denied", "Message": "ask later"}`)), "", theService + "answered: Denied: ask later\n" + set},
+		"EC2, a page for a role":    {metadata, ec2(answer(200, "text/html", keys), nil), "", "no valid credentials: failed to get {..."},
+		"EC2 below a role":          {metadata, answer(403, "", ""), "ec2", theService + "answered with status 403 Forbidden\n" + set},
+		"EC2 below a role with MFA": {metadata, answer(403, "", ""), "ec2-mfa", theService + "answered with status 403 Forbidden\n" + set},
+		"SSO, 401":                  {sso, answer(401, "application/json", `{"message": "Session token not found or invalid", "__type": "x#UnauthorizedException"}`), "sso", "SSO answered: UnauthorizedException: Session token not found or invalid\n" + signInOrSee},
+		"SSO, 403":                  {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
+		"SSO below a role":          {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "role-over-sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
+		"SSO, old session expired":  {sso, nil, "old-sso-expired", "no valid credentials: the SSO session has expired or is invalid\n" + signIn},
+		"SSO, a page":               {sso, answer(500, "text/html", page), "sso", "SSO answered with status 500 Internal Server Error\n"},
+		"SSO, no sso_role_name":     {sso, answer(400, "application/json", `{"message": "?", "__type": "x#InvalidRequestException"}`), "sso-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
+		"OIDC, unreachable":         {oidc, nil, "sso-expired", "SSO OIDC cannot be reached: dial tcp ..."},
+		"OIDC, a page":              {oidc, answer(500, "text/html", page), "sso-expired", "SSO OIDC answered with status 500 Internal Server Error\n"},
+		"OIDC, session expired":     {oidc, answer(400, "application/json", `{"error": "invalid_grant", "__type": "x#InvalidGrantException"}`), "sso-expired", "SSO OIDC answered: InvalidGrantException\n" + signIn},
+		"sign-in, refused":          {signin, answer(400, "application/json", `{"message": "no", "__type": "x#ValidationException"}`), "login", "Signin answered: ValidationException: no\nSign in with aws login, for the same profile.\n"},
+		"sign-in, session expired":  {signin, answer(403, "application/json", `{"error": "TOKEN_EXPIRED", "__type": "x#AccessDeniedException"}`), "login", "no valid credentials: create oauth2 token: login session has expired, please reauthenticate\nSign in with aws login, for the same profile.\n"},
+	}
+
 	home := writeHome(t)
-	results := make(map[string]chan result)
-	for name, test := range tests {
-		server := httptest.NewServer(test.handler)
-		defer server.Close()
-		if test.handler == nil {
-			server.Close()
+	run := func(t *testing.T, test failure) result {
+		url := "http://127.0.0.1:1" // where nobody listens
+		if test.handler != nil {
+			server := httptest.NewServer(test.handler)
+			defer server.Close()
+			url = server.URL
 		}
 		env := maps.Clone(home)
 		maps.Copy(env, map[string]string{
 			"AWS_REGION": "us-east-1", "AWS_PROFILE": test.profile, "AWS_MAX_ATTEMPTS": "1",
-			"AWS_EC2_METADATA_DISABLED": strconv.FormatBool(test.service != metadata), test.service: server.URL,
+			"AWS_EC2_METADATA_DISABLED": strconv.FormatBool(test.service != metadata), test.service: url,
 		})
+		return runCommand(t, env, "123456\n")
+	}
+	check := func(t *testing.T, test failure, got result) {
+		if got.status != 1 || got.stdout != "" {
+			t.Errorf("got %+v, want status 1 and nothing on standard output", got)
+		}
+		said := strings.TrimPrefix(got.stderr, prompt)
+		want, begins := strings.CutSuffix("bedrock-token: "+test.want, "...")
+		if said != want && !(begins && strings.HasPrefix(said, want)) {
+			t.Errorf("got %q, want %q", said, want)
+		}
+		if lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n"); len(lines) > 2 || len(lines[0]) > 420 {
+			t.Errorf("more than two lines, or long ones:\n%s", said)
+		}
+		if strings.ContainsFunc(said, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			t.Errorf("not to be printed: %q", said)
+		}
+		for _, secret := range []string{accessKeyID, "short/secret", "short-session", "old-session", secretKey, "YmVk", "c2ln"} {
+			if strings.Contains(said, secret) {
+				t.Errorf("%q is shown:\n%s", secret, said)
+			}
+		}
+	}
+
+	results := make(map[string]chan result)
+	for name, test := range slow {
 		got := make(chan result, 1)
-		go func() { got <- runCommand(t, env, "123456\n") }()
+		go func() { got <- run(t, test) }()
 		results[name] = got
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			got := <-results[name]
-			if got.status != 1 || got.stdout != "" {
-				t.Errorf("got %+v, want status 1 and nothing on standard output", got)
-			}
-			said, _ := strings.CutPrefix(strings.TrimPrefix(got.stderr, prompt), "bedrock-token: ")
-			if want, begins := strings.CutSuffix(test.want, "..."); said != test.want && !(begins && strings.HasPrefix(said, want)) {
-				t.Errorf("got %q, want %q", said, test.want)
-			}
-			if lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n"); len(lines) > 2 || len(lines[0]) > 400 {
-				t.Errorf("more than two lines, or long ones:\n%s", said)
-			}
-			if strings.ContainsFunc(said, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
-				t.Errorf("not to be printed: %q", said)
-			}
-			for _, secret := range []string{accessKeyID, "short/secret", "short-session", "old-session", secretKey, "YmVk", "c2ln"} {
-				if strings.Contains(said, secret) {
-					t.Errorf("%q is shown:\n%s", secret, said)
-				}
-			}
-		})
+	for name, test := range quick {
+		t.Run(name, func(t *testing.T) { check(t, test, run(t, test)) })
+	}
+	for name, test := range slow {
+		t.Run(name, func(t *testing.T) { check(t, test, <-results[name]) })
 	}
 }
 
