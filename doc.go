@@ -13,10 +13,9 @@
 //	client := &http.Client{Transport: provider.Transport(nil)}
 //
 // A token is a presigned request for bedrock:CallWithBearerToken. It is signed
-// locally: only retrieving credentials may use the network. It is good in one
-// region and for 12 hours at most, and expires with the credentials that signed
-// it, which are often good for an hour. It cannot be renewed, nor revoked by
-// itself.
+// locally: only retrieving credentials uses the network. It is valid in one region,
+// and for 12 hours at most: it expires with the credentials that signed it, which
+// are often valid for an hour. It cannot be renewed, or revoked one by one.
 //
 // A token carries the permissions of the identity that signed it, which needs
 // bedrock:CallWithBearerToken (for the bedrock-mantle endpoint

@@ -13,19 +13,20 @@ import (
 // The errors of this package, for [errors.Is]. Each is returned with a text that
 // says what is wrong.
 var (
-	// ErrRegion: there is no region, it is not the name of one, or a request is
-	// for Bedrock in another region.
+	// ErrRegion is returned if there is no region, it is not the name of one, or
+	// a request is for Bedrock in another region.
 	ErrRegion = errors.New("bedrocktoken: invalid region")
 
-	// ErrCredentials: there are no credentials, they lack a key, are malformed or
-	// have expired, or their source failed or did not answer. The source's own
-	// error is wrapped.
+	// ErrCredentials is returned if there are no credentials, they lack a key,
+	// are malformed or have expired, or if their source failed or did not answer.
+	// The source's own error is wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
-	// ErrExpiry: the expiry is not from 1 second to 12 hours.
+	// ErrExpiry is returned if the expiry is not from 1 second to 12 hours.
 	ErrExpiry = errors.New("bedrocktoken: invalid expiry")
 
-	// ErrEndpoint: [Provider.Transport] sends nothing to the request's address.
+	// ErrEndpoint is returned if [Provider.Transport] does not send to the address
+	// of a request.
 	ErrEndpoint = errors.New("bedrocktoken: not an endpoint of Bedrock")
 )
 

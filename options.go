@@ -28,7 +28,7 @@ type options struct {
 	config      *aws.Config
 }
 
-// WithRegion sets the region the token is good in. By default, or if region is
+// WithRegion sets the region the token is valid in. By default, or if region is
 // empty, it is that of [WithConfig] or else of the SDK's default chain:
 // AWS_REGION, AWS_DEFAULT_REGION, then the profile's.
 func WithRegion(region string) Option {
@@ -37,10 +37,10 @@ func WithRegion(region string) Option {
 
 // WithCredentialsProvider sets the source of the credentials that sign the token.
 // By default, or if provider is nil, it is that of [WithConfig] or else the SDK's
-// default chain. A nil pointer or function in the interface is [ErrCredentials].
+// default chain. A nil pointer or function in the interface is an error.
 //
-// A [Provider] caches what the source returns: give it, for example, a provider of
-// the SDK's stscreds as it is, not in an [aws.CredentialsCache].
+// A [Provider] caches what the source returns: do not wrap it in an
+// [aws.CredentialsCache].
 func WithCredentialsProvider(provider aws.CredentialsProvider) Option {
 	return func(o *options) { o.credentials = provider }
 }
@@ -54,7 +54,8 @@ func WithExpiry(expiry time.Duration) Option {
 
 // WithProfile sets the profile of the shared config files, used for what the other
 // options do not give. Unlike AWS_PROFILE it takes precedence over keys and web
-// identity in the environment. It cannot be combined with [WithConfig].
+// identity in the environment; AWS_REGION still precedes its region. It cannot be
+// combined with [WithConfig].
 //
 // For a profile that asks for an MFA code, load a config with an
 // stscreds.AssumeRoleOptions.TokenProvider and use [WithConfig].
@@ -90,7 +91,7 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 		}
 	}
 	if o.config != nil && o.profile != "" {
-		return o, fmt.Errorf("bedrocktoken: WithConfig and WithProfile(%q) contradict each other: give one of them", o.profile)
+		return o, fmt.Errorf("bedrocktoken: WithConfig and WithProfile(%q) conflict: give one of them", o.profile)
 	}
 	if o.credentials != nil && emptyProvider(o.credentials) {
 		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.credentials)

@@ -12,10 +12,9 @@ import (
 //
 // It keeps credentials rather than tokens, and renews them in the background
 // before they expire. Callers wait for a renewal only in the last minute, for at
-// most a second; if it fails or hangs, the credentials at hand are used until they
-// expire. Those that do not expire are looked up again every 5 minutes. The
-// README has the details. None of this applies to an [aws.CredentialsCache],
-// which decides for itself.
+// most a second; if it fails or hangs, the current credentials are used until they
+// expire. Those that do not expire are looked up again every 5 minutes. None of
+// this applies to an [aws.CredentialsCache]. The README has the details.
 //
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
 // secrets. The methods of the zero value return [ErrCredentials].
@@ -47,7 +46,7 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	return &Provider{region: o.region, token: signer.token}, nil
 }
 
-// Region returns the region the tokens are good in, from which to build the
+// Region returns the region the tokens are valid in, from which to build the
 // address of an endpoint.
 func (p *Provider) Region() string {
 	if p == nil {
@@ -56,7 +55,7 @@ func (p *Provider) Region() string {
 	return p.region
 }
 
-// Token returns a token to be used at once. The error is [ErrCredentials], or
+// Token returns a token for immediate use. The error is [ErrCredentials], or
 // that of ctx once it is done.
 func (p *Provider) Token(ctx context.Context) (string, error) {
 	token, err := p.RetrieveBearerToken(ctx)

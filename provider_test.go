@@ -455,7 +455,7 @@ func TestBadInput(t *testing.T) {
 			if err == nil || token != "" || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %q and error %v, want %v", token, err, test.want)
 			}
-			if name == "config and profile" && (!strings.Contains(err.Error(), "contradict") || !strings.Contains(err.Error(), `"team"`)) {
+			if name == "config and profile" && (!strings.Contains(err.Error(), "conflict") || !strings.Contains(err.Error(), `"team"`)) {
 				t.Errorf("error %v does not say what is wrong", err)
 			}
 		})

@@ -20,8 +20,8 @@ import (
 // variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that runs
 // for longer than the token lasts should use a [Provider].
 //
-// The error is [ErrRegion], [ErrCredentials] or [ErrExpiry], that of a ctx that is
-// done, or about a nil ctx or options that contradict each other.
+// The error is [ErrRegion], [ErrCredentials], [ErrExpiry] or that of ctx once it is
+// done. A nil ctx and conflicting options are errors, too.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 	p, err := NewProvider(ctx, opts...)
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 // A request is sent only if its URL is
 //   - HTTPS to an endpoint of Bedrock in the Provider's region, such as
 //     bedrock-runtime.us-east-1.amazonaws.com or a VPC endpoint's name,
-//   - HTTPS to one of hosts, such as a gateway or another partition's endpoint:
-//     each is a host name or IP address, without scheme, port or wildcard,
+//   - HTTPS to one of the given hosts, such as a gateway: each is a host name or
+//     IP address as in a URL, without scheme, port, brackets or wildcard,
 //   - HTTP or HTTPS to localhost or a loopback address.
 //
 // Any other request is refused before credentials are retrieved: one for Bedrock
 // in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
-// judged in the same way, so base must not follow any itself.
+// checked in the same way, so base must not follow any itself.
 //
 // The token replaces the request's Authorization and X-Api-Key headers. If the
 // request's context is done before there are credentials, the error is the

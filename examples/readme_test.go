@@ -117,17 +117,21 @@ func TestReadmeLinks(t *testing.T) {
 	for _, readme := range readmes {
 		text := read(t, readme)
 		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(text, -1) {
-			switch target := link[1]; {
-			case strings.HasPrefix(target, "https://"):
-			case strings.HasPrefix(target, "#"):
-				heading := strings.ReplaceAll(strings.TrimPrefix(target, "#"), "-", " ")
-				if !strings.Contains(strings.ToLower(text), "\n## "+heading+"\n") {
-					t.Errorf("%s: no heading for %s", readme, target)
-				}
-			default:
-				if _, err := os.Stat(filepath.Join(filepath.Dir(readme), target)); err != nil {
+			if strings.HasPrefix(link[1], "https://") {
+				continue
+			}
+			file, fragment, _ := strings.Cut(link[1], "#")
+			in := text
+			if file != "" {
+				if _, err := os.Stat(filepath.Join(filepath.Dir(readme), file)); err != nil {
 					t.Errorf("%s: %v", readme, err)
+					continue
 				}
+				in = read(t, filepath.Join(filepath.Dir(readme), file))
+			}
+			heading := "# " + strings.ReplaceAll(fragment, "-", " ") + "\n"
+			if fragment != "" && !strings.Contains(strings.ToLower(in), heading) {
+				t.Errorf("%s: no heading for %s", readme, link[1])
 			}
 		}
 	}
