@@ -239,7 +239,8 @@ func TestServeFails(t *testing.T) {
 	}
 }
 
-// program returns the program to run with args in an empty home, and env besides.
+// program returns the program to run with args in an empty directory, where its
+// config files would be, and with env besides.
 func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -250,7 +251,7 @@ func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 	t.Cleanup(cancel)
 	command = exec.CommandContext(ctx, exe, args...)
 	command.Dir = t.TempDir()
-	command.Env = append(append(os.Environ(), isProgram+"=1", "HOME="+command.Dir, "USERPROFILE="+command.Dir), env...)
+	command.Env = append(append(os.Environ(), isProgram+"=1", "AWS_CONFIG_FILE=config", "AWS_SHARED_CREDENTIALS_FILE=credentials"), env...)
 	return command
 }
 
@@ -288,20 +289,13 @@ type instance struct {
 	output  *bufio.Reader
 }
 
-// start starts the program, whose credentials are those that provide has written.
-// The first line of its output has been read.
+// start starts the program with a profile that has no credentials yet. The first
+// line of its output has been read.
 func start(t *testing.T, endpoint string) *instance {
 	t.Helper()
-	print := "cat"
-	if runtime.GOOS == "windows" {
-		print = "type"
-	}
-	p := &instance{command: program(t, []string{"AWS_CONFIG_FILE=config", "AWS_REGION=" + region, "BEDROCK_PROXY_KEY=" + proxyKey},
+	p := &instance{command: program(t, []string{"BEDROCK_PROXY_KEY=" + proxyKey},
 		"-listen", "127.0.0.1:0", "-endpoint", endpoint, "-profile", "team")}
-	config := "[profile team]\ncredential_process = " + print + " keys.json\n"
-	if err := os.WriteFile(filepath.Join(p.command.Dir, "config"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	p.write(t, "config", "[profile team]\nregion = "+region+"\n")
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -320,11 +314,15 @@ func start(t *testing.T, endpoint string) *instance {
 	return p
 }
 
+// provide is what a tool that signs a person in does.
 func (p *instance) provide(t *testing.T) {
 	t.Helper()
-	keys := fmt.Sprintf(`{"Version": 1, "AccessKeyId": "ASIAPROXY", "SecretAccessKey": %q, "SessionToken": %q, "Expiration": %q}`,
-		secretKey, session, time.Now().Add(12*time.Hour).UTC().Format(time.RFC3339))
-	if err := os.WriteFile(filepath.Join(p.command.Dir, "keys.json"), []byte(keys), 0o600); err != nil {
+	p.write(t, "credentials", fmt.Sprintf("[team]\naws_access_key_id = ASIAPROXY\naws_secret_access_key = %s\naws_session_token = %s\n", secretKey, session))
+}
+
+func (p *instance) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.command.Dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -416,13 +414,12 @@ func TestProgram(t *testing.T) {
 			if err := p.command.Wait(); err != nil {
 				t.Error(err)
 			}
-			// The credential_process too may have said something, when it failed.
 			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 503`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
 				if bytes.Count(rest, []byte("proxy: "+line)) != 1 {
 					t.Errorf("no %s in the log:\n%s", line, rest)
 				}
 			}
-			if bytes.Count(rest, []byte("proxy: ")) != 4 {
+			if bytes.Count(rest, []byte("\n")) != 4 {
 				t.Errorf("the log:\n%s", rest)
 			}
 		})
