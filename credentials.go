@@ -231,7 +231,7 @@ func checkKeys(creds aws.Credentials) error {
 		{"session token", creds.SessionToken},
 	} {
 		for i := range len(field.value) {
-			if c := field.value[i]; c <= ' ' || c >= 0x7f {
+			if field.value[i]-'!' > '~'-'!' { // in one comparison: not from ! to ~
 				return fmt.Errorf("the %s contains a space, a line break or another character that cannot be part of it", field.name)
 			}
 		}

@@ -76,7 +76,7 @@ func (b *bench) get(nth int, wait time.Duration) {
 	b.Helper()
 	asked := time.Now()
 	token, verified := b.token(b.T, b.provider)
-	if want := b.issued[id(nth)]; verified.AccessKeyID != id(nth) || !token.Expires.Equal(want.Expires) {
+	if want := b.nth(nth); verified.AccessKeyID != id(nth) || !token.Expires.Equal(want.Expires) {
 		b.Errorf("signed by %s until %v, want %s until %v", verified.AccessKeyID, token.Expires, id(nth), want.Expires)
 	}
 	if waited := time.Since(asked); waited != wait {
@@ -110,7 +110,7 @@ func (b *bench) retrievals(want int) {
 // hang makes the source take no notice of its context, or no other notice than
 // that it ends, until the test is over.
 func (b *bench) hang(heedsContext bool) {
-	b.source.retrieve = func(ctx context.Context) (aws.Credentials, error) {
+	b.source.set(func(ctx context.Context) (aws.Credentials, error) {
 		if !heedsContext {
 			ctx = context.Background()
 		}
@@ -120,7 +120,7 @@ func (b *bench) hang(heedsContext bool) {
 		case <-b.over:
 			return aws.Credentials{}, errOutage
 		}
-	}
+	})
 }
 
 func sleepUntil(moment time.Time) { time.Sleep(time.Until(moment)) }
@@ -136,12 +136,12 @@ func TestRenewal(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
-				b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+				b.source.set(func(context.Context) (aws.Credentials, error) {
 					time.Sleep(2 * time.Second)
 					return b.issue(test.life), nil
-				}
+				})
 				b.get(0, 2*time.Second)
-				sleepUntil(b.last.Expires.Add(-test.lead - time.Nanosecond))
+				sleepUntil(b.newest().Expires.Add(-test.lead - time.Nanosecond))
 				b.get(0, 0)
 				b.retrievals(1)
 				time.Sleep(time.Nanosecond)
@@ -165,12 +165,12 @@ func TestLastMinute(t *testing.T) {
 			// bench returns one whose credentials are in their last minute.
 			inLastMinute := func(t *testing.T, takes time.Duration, test func(b *bench)) {
 				onBench(t, func(b *bench) {
-					b.source.retrieve = func(context.Context) (aws.Credentials, error) { return b.issue(life), nil }
+					b.source.set(func(context.Context) (aws.Credentials, error) { return b.issue(life), nil })
 					b.get(0, 0)
-					b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+					b.source.set(func(context.Context) (aws.Credentials, error) {
 						time.Sleep(takes)
 						return b.issue(time.Hour), nil
-					}
+					})
 					time.Sleep(max(life-time.Minute, 10*time.Second)) // as long as after any retrieval of less
 					test(b)
 				})
@@ -224,16 +224,16 @@ func TestLastMinute(t *testing.T) {
 			})
 			t.Run("expires meanwhile", func(t *testing.T) {
 				inLastMinute(t, 3*time.Second, func(b *bench) {
-					sleepUntil(b.last.Expires.Add(-500 * time.Millisecond))
+					sleepUntil(b.newest().Expires.Add(-500 * time.Millisecond))
 					b.get(1, 3*time.Second)
 				})
 			})
 			t.Run("fails", func(t *testing.T) {
 				inLastMinute(t, 0, func(b *bench) {
-					b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+					b.source.set(func(context.Context) (aws.Credentials, error) {
 						time.Sleep(300 * time.Millisecond)
 						return aws.Credentials{}, errOutage
-					}
+					})
 					b.get(0, 300*time.Millisecond)
 					b.get(0, 0)
 					b.retrievals(2)
@@ -249,10 +249,10 @@ func TestLastMinute(t *testing.T) {
 	t.Run("begun before", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
-			sleepUntil(b.last.Expires.Add(-time.Minute - 10*time.Second))
+			sleepUntil(b.newest().Expires.Add(-time.Minute - 10*time.Second))
 			b.hang(false)
 			b.get(0, 0)
-			for time.Until(b.issued[id(0)].Expires) > 11*time.Second {
+			for time.Until(b.nth(0).Expires) > 11*time.Second {
 				time.Sleep(time.Second)
 				b.get(0, 0)
 			}
@@ -262,11 +262,11 @@ func TestLastMinute(t *testing.T) {
 	t.Run("begins with more than a minute left", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+			b.source.set(func(context.Context) (aws.Credentials, error) {
 				time.Sleep(900 * time.Millisecond)
 				return b.issue(time.Hour), nil
-			}
-			sleepUntil(b.last.Expires.Add(-time.Minute - time.Nanosecond))
+			})
+			sleepUntil(b.newest().Expires.Add(-time.Minute - time.Nanosecond))
 			b.get(0, 0)
 			time.Sleep(time.Nanosecond)
 			b.get(1, 900*time.Millisecond-time.Nanosecond)
@@ -281,16 +281,16 @@ func TestGivenUp(t *testing.T) {
 		"heeds its context":   func(b *bench) { b.hang(true) },
 		"deaf to its context": func(b *bench) { b.hang(false) },
 		"answers when too late": func(b *bench) {
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+			b.source.set(func(context.Context) (aws.Credentials, error) {
 				time.Sleep(time.Minute + time.Second)
 				return aws.Credentials{AccessKeyID: "TOOLATE", SecretAccessKey: "x"}, nil
-			}
+			})
 		},
 	}
 	for name, hang := range kinds {
 		t.Run("nothing held, "+name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
-				retrieve := b.source.retrieve
+				retrieve := b.source.get()
 				hang(b)
 				for i := range 3 {
 					for _, wait := range []time.Duration{time.Minute, 0} {
@@ -305,14 +305,14 @@ func TestGivenUp(t *testing.T) {
 					b.retrievals(i + 1)
 					time.Sleep(time.Nanosecond)
 				}
-				b.source.retrieve = retrieve
+				b.source.set(retrieve)
 				b.get(0, 0)
 				b.retrievals(4)
 			})
 		})
 		t.Run("credentials held, "+name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
-				retrieve := b.source.retrieve
+				retrieve := b.source.get()
 				b.get(0, 0)
 				time.Sleep(56 * time.Minute)
 				hang(b)
@@ -324,7 +324,7 @@ func TestGivenUp(t *testing.T) {
 				}
 				b.get(0, 0)
 				b.retrievals(3)
-				b.source.retrieve = retrieve
+				b.source.set(retrieve)
 				time.Sleep(70 * time.Second)
 				b.get(0, 0)
 				b.retrievals(4)
@@ -337,10 +337,10 @@ func TestGivenUp(t *testing.T) {
 				b.get(0, 0)
 				time.Sleep(55 * time.Minute)
 				hang(b)
-				for time.Until(b.last.Expires) > time.Second {
+				for time.Until(b.newest().Expires) > time.Second {
 					ctx, cancel := context.WithTimeout(b.Context(), 2*time.Second)
 					if _, err := b.provider.Token(ctx); err != nil {
-						t.Errorf("%v left: %v", time.Until(b.last.Expires), err)
+						t.Errorf("%v left: %v", time.Until(b.newest().Expires), err)
 					}
 					cancel()
 					time.Sleep(time.Second)
@@ -356,15 +356,15 @@ func TestGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
-				retrieve := b.source.retrieve
-				b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+				retrieve := b.source.get()
+				b.source.set(func(context.Context) (aws.Credentials, error) {
 					end()
 					return aws.Credentials{}, nil
-				}
+				})
 				if err := b.fail(0); !strings.Contains(err.Error(), name) {
 					t.Errorf("error is %v", err)
 				}
-				b.source.retrieve = retrieve
+				b.source.set(retrieve)
 				b.get(0, 0)
 			})
 		})
@@ -376,14 +376,14 @@ func TestGivenUp(t *testing.T) {
 			type key struct{}
 			start := time.Now()
 			ended := make(chan time.Duration, 1)
-			b.source.retrieve = func(ctx context.Context) (aws.Credentials, error) {
+			b.source.set(func(ctx context.Context) (aws.Credentials, error) {
 				if ctx.Value(key{}) != nil {
 					t.Error("the context has a caller's value")
 				}
 				<-ctx.Done()
 				ended <- time.Since(start)
 				return aws.Credentials{}, ctx.Err()
-			}
+			})
 			ctx, cancel := context.WithTimeout(context.WithValue(b.Context(), key{}, "x"), time.Second)
 			defer cancel()
 			if _, err := b.provider.Token(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bedrocktoken.ErrCredentials) {
@@ -397,10 +397,10 @@ func TestGivenUp(t *testing.T) {
 	t.Run("context after success", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			var kept context.Context
-			b.source.retrieve = func(ctx context.Context) (aws.Credentials, error) {
+			b.source.set(func(ctx context.Context) (aws.Credentials, error) {
 				kept = ctx
 				return b.issue(time.Hour), nil
-			}
+			})
 			b.get(0, 0)
 			synctest.Wait()
 			if kept.Err() == nil {
@@ -427,10 +427,10 @@ func TestRenewalFails(t *testing.T) {
 	for name, failure := range failures {
 		t.Run(name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
-				retrieve := b.source.retrieve
+				retrieve := b.source.get()
 				b.get(0, 0)
-				b.source.retrieve = func(context.Context) (aws.Credentials, error) { return failure() }
-				sleepUntil(b.last.Expires.Add(-5 * time.Minute))
+				b.source.set(func(context.Context) (aws.Credentials, error) { return failure() })
+				sleepUntil(b.newest().Expires.Add(-5 * time.Minute))
 				for range 29 {
 					for range 10 {
 						b.get(0, 0)
@@ -438,7 +438,7 @@ func TestRenewalFails(t *testing.T) {
 					}
 				}
 				b.retrievals(1 + 29)
-				sleepUntil(b.last.Expires.Add(-time.Nanosecond))
+				sleepUntil(b.newest().Expires.Add(-time.Nanosecond))
 				b.get(0, 0)
 				b.retrievals(1 + 30)
 				time.Sleep(time.Nanosecond)
@@ -448,7 +448,7 @@ func TestRenewalFails(t *testing.T) {
 					}
 					b.retrievals(1 + 30 + n + 1)
 				}
-				b.source.retrieve = retrieve
+				b.source.set(retrieve)
 				b.get(1, 0)
 			})
 		})
@@ -488,14 +488,14 @@ func TestBetterOrWorse(t *testing.T) {
 						t.Errorf("signed by %s, want %s", verified.AccessKeyID, id(nth))
 					}
 				}
-				b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+				b.source.set(func(context.Context) (aws.Credentials, error) {
 					if test.held == forever {
 						return issue(forever)
 					}
 					return issue(test.held + 55*time.Minute)
-				}
+				})
 				signedBy(0)
-				b.source.retrieve = func(context.Context) (aws.Credentials, error) { return issue(test.fresh) }
+				b.source.set(func(context.Context) (aws.Credentials, error) { return issue(test.fresh) })
 				time.Sleep(55 * time.Minute)
 				signedBy(0)
 				b.retrievals(2)
@@ -514,7 +514,7 @@ func TestBetterOrWorse(t *testing.T) {
 					return
 				}
 				// Once the held ones have expired, anything will do.
-				sleepUntil(b.issued[id(0)].Expires)
+				sleepUntil(b.nth(0).Expires)
 				before := len(b.issued)
 				signedBy(before)
 			})
@@ -525,12 +525,12 @@ func TestBetterOrWorse(t *testing.T) {
 	t.Run("the same", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) {
-				same := b.last
+			b.source.set(func(context.Context) (aws.Credentials, error) {
+				same := b.newest()
 				same.Expires = same.Expires.In(time.FixedZone("", 19800)) // parsed anew
 				return same, nil
-			}
-			sleepUntil(b.last.Expires.Add(-5 * time.Minute))
+			})
+			sleepUntil(b.newest().Expires.Add(-5 * time.Minute))
 			b.get(0, 0)
 			b.retrievals(2)
 			b.issue(time.Hour)
@@ -549,11 +549,11 @@ func TestBetterOrWorse(t *testing.T) {
 // waits for it.
 func TestEndless(t *testing.T) {
 	issue := func(b *bench, source string) {
-		b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+		b.source.set(func(context.Context) (aws.Credentials, error) {
 			creds := b.issue(1000 * time.Hour)
 			creds.CanExpire, creds.Source = false, source
 			return creds, nil
-		}
+		})
 	}
 	get := func(b *bench, nth int) {
 		b.Helper()
@@ -581,7 +581,7 @@ func TestEndless(t *testing.T) {
 		onBench(t, func(b *bench) {
 			issue(b, "")
 			get(b, 0)
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errOutage }
+			b.source.set(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errOutage })
 			time.Sleep(5 * time.Minute)
 			get(b, 0)
 			b.retrievals(2)
@@ -617,11 +617,11 @@ func TestEndless(t *testing.T) {
 	})
 	t.Run("credential_process with an expiration", func(t *testing.T) {
 		onBench(t, func(b *bench) {
-			b.source.retrieve = func(context.Context) (aws.Credentials, error) {
+			b.source.set(func(context.Context) (aws.Credentials, error) {
 				creds := b.issue(time.Hour)
 				creds.Source = processcreds.ProviderName
 				return creds, nil
-			}
+			})
 			b.get(0, 0)
 			time.Sleep(55 * time.Minute)
 			b.get(0, 0)

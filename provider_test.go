@@ -32,12 +32,26 @@ func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrockto
 // A source is a raw credentials provider that counts its retrievals.
 type source struct {
 	calls    atomic.Int32
+	mu       sync.Mutex
 	retrieve func(context.Context) (aws.Credentials, error)
 }
 
 func (s *source) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	s.calls.Add(1)
-	return s.retrieve(ctx)
+	return s.get()(ctx)
+}
+
+func (s *source) get() func(context.Context) (aws.Credentials, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retrieve
+}
+
+// set changes what the source does from now on.
+func (s *source) set(retrieve func(context.Context) (aws.Credentials, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retrieve = retrieve
 }
 
 // An authority issues credentials, and lets tokens be verified that were signed
@@ -64,6 +78,20 @@ func (a *authority) issue(life time.Duration) aws.Credentials {
 	}
 	a.issued[a.last.AccessKeyID] = a.last
 	return a.last
+}
+
+// newest returns the credentials that were issued last.
+func (a *authority) newest() aws.Credentials {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
+}
+
+// nth returns the nth credentials that were issued, counted from 0.
+func (a *authority) nth(n int) aws.Credentials {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.issued[id(n)]
 }
 
 // id returns the access key ID of the nth credentials.
@@ -169,10 +197,10 @@ func TestCacheUsedAsItIs(t *testing.T) {
 				before := source.calls.Load()
 				for range 3 {
 					token, verified := authority.token(t, provider)
-					if verified.AccessKeyID != authority.last.AccessKeyID {
-						t.Errorf("%s: signed by %s, want %s", name, verified.AccessKeyID, authority.last.AccessKeyID)
+					if verified.AccessKeyID != authority.newest().AccessKeyID {
+						t.Errorf("%s: signed by %s, want %s", name, verified.AccessKeyID, authority.newest().AccessKeyID)
 					}
-					if want := authority.last.Expires.Add(-20 * time.Minute); !token.Expires.Equal(want) {
+					if want := authority.newest().Expires.Add(-20 * time.Minute); !token.Expires.Equal(want) {
 						t.Errorf("%s: expires at %v, want %v", name, token.Expires, want)
 					}
 					cache.Invalidate()
@@ -230,8 +258,8 @@ func TestOneTokenASecond(t *testing.T) {
 			provider := newProvider(t, cache)
 			for range 3 {
 				_, verified := authority.token(t, provider)
-				if verified.AccessKeyID != authority.last.AccessKeyID {
-					t.Errorf("signed by %s, want %s", verified.AccessKeyID, authority.last.AccessKeyID)
+				if verified.AccessKeyID != authority.newest().AccessKeyID {
+					t.Errorf("signed by %s, want %s", verified.AccessKeyID, authority.newest().AccessKeyID)
 				}
 				cache.Invalidate()
 			}

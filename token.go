@@ -35,9 +35,9 @@ func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 const emptyPayloadHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // unsignedRequest returns the request that is presigned to make a token.
-func unsignedRequest(expiry time.Duration) *http.Request {
+func unsignedRequest(expiry time.Duration) http.Request {
 	seconds := strconv.FormatInt(int64(expiry/time.Second), 10)
-	return &http.Request{
+	return http.Request{
 		// As in the official generators: the service recomputes the signature
 		// of a POST to this host. On 2026-09-02 it refused a token signed as a
 		// GET, and one for a regional host.
@@ -57,7 +57,7 @@ func unsignedRequest(expiry time.Duration) *http.Request {
 type signer struct {
 	region      string
 	expiry      time.Duration
-	request     *http.Request
+	request     http.Request
 	credentials retrieveFunc
 
 	mu   sync.Mutex
@@ -101,11 +101,11 @@ func (s *signer) token(ctx context.Context) (bearer.Token, error) {
 func (s *signer) presign(ctx context.Context, creds aws.Credentials, now time.Time) (string, error) {
 	// The SDK's signer remembers derived keys by access key ID and not by secret:
 	// a shared one would go on signing with a secret that was replaced.
-	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, s.request, emptyPayloadHash, "bedrock", s.region, now)
+	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, &s.request, emptyPayloadHash, "bedrock", s.region, now)
 	if err != nil {
 		return "", fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	const usual = 4096 // bytes, which need not be allocated
+	const usual = 2048 // bytes, which need not be allocated
 	signed = strings.TrimPrefix(signed, "https://")
 	url := append(append(make([]byte, 0, usual), signed...), "&Version=1"...)
 	token := append(make([]byte, 0, 2*usual), "bedrock-api-key-"...)
