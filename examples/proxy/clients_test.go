@@ -88,7 +88,7 @@ func TestClients(t *testing.T) {
 // The message of an error of the proxy is where each client looks for it.
 func TestClientsShowErrors(t *testing.T) {
 	s := newSite(t, proxyKey, ok)
-	const want = "present the key of BEDROCK_PROXY_KEY"
+	const want = "send the key of BEDROCK_PROXY_KEY"
 	for _, call := range calls {
 		t.Run(call.client+" "+call.path, func(t *testing.T) {
 			_, err := call.ask(t.Context(), s.url, "wrong")

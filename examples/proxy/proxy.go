@@ -31,7 +31,7 @@ var routes = []struct{ prefix, host string }{
 	{"/inference-profiles", "bedrock.%s.amazonaws.com"},
 }
 
-const notFound = "nothing is served here, only paths that begin with /model/, /openai/, /v1/, /anthropic/, /foundation-models or /inference-profiles"
+const notFound = "unknown path; those served begin with /model/, /openai/, /v1/, /anthropic/, /foundation-models or /inference-profiles"
 
 type proxy struct {
 	region   string
@@ -83,9 +83,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusForbidden, "permission_error", "web pages may not use this proxy")
 	case !p.authorized(r):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		fail(w, http.StatusUnauthorized, "authentication_error", "present the key of BEDROCK_PROXY_KEY as bearer token or X-Api-Key")
+		fail(w, http.StatusUnauthorized, "authentication_error", "send the key of BEDROCK_PROXY_KEY as a bearer token or in X-Api-Key")
 	case r.URL.Host != "", r.Method == http.MethodConnect, r.Method == http.MethodTrace:
-		fail(w, http.StatusBadRequest, "invalid_request_error", "this is no forward proxy: use its address as a client's base URL")
+		fail(w, http.StatusBadRequest, "invalid_request_error", "this is not a forward proxy: use its address as a client's base URL")
 	case p.target(r.URL) == nil:
 		fail(w, http.StatusNotFound, "not_found_error", notFound)
 	default:
