@@ -1,5 +1,5 @@
-// Command bedrock-token prints a short-term Amazon Bedrock API key made from the
-// AWS credentials at hand. Run it with -h for its flags.
+// Command bedrock-token prints a short-term Amazon Bedrock API key made from your
+// AWS credentials. Run it with -h for its flags.
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 
 const usage = `Usage: bedrock-token [flags]
 
-Prints a short-term Amazon Bedrock API key made from the AWS credentials at hand.
+Prints a short-term Amazon Bedrock API key made from your AWS credentials.
 
   export AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token)
   bedrock-token -region us-east-1 -profile team -expiry 1h

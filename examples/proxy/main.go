@@ -1,5 +1,5 @@
 // Proxy lets tools that can be given a base URL, but no token that changes, call
-// Bedrock with the AWS credentials at hand. It listens on loopback and adds a fresh
+// Bedrock with your AWS credentials. It listens on loopback and adds a fresh
 // token to each request. The path decides where it goes:
 //
 //	/model/… /openai/…                        bedrock-runtime
