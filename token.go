@@ -36,7 +36,8 @@ const emptyPayloadHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 
 // unsignedRequest returns the request that is presigned to make a token.
 func unsignedRequest(expiry time.Duration) http.Request {
-	seconds := strconv.FormatInt(int64(expiry/time.Second), 10)
+	query := append(make([]byte, 0, 64), "Action=CallWithBearerToken&X-Amz-Expires="...)
+	query = strconv.AppendInt(query, int64(expiry/time.Second), 10)
 	return http.Request{
 		// As in the official generators: the service recomputes the signature
 		// of a POST to this host. On 2026-09-02 it refused a token signed as a
@@ -46,7 +47,7 @@ func unsignedRequest(expiry time.Duration) http.Request {
 			Scheme:   "https",
 			Host:     "bedrock.amazonaws.com",
 			Path:     "/",
-			RawQuery: "Action=CallWithBearerToken&X-Amz-Expires=" + seconds,
+			RawQuery: string(query),
 		},
 		Header: http.Header{},
 	}
@@ -105,9 +106,10 @@ func (s *signer) presign(ctx context.Context, creds aws.Credentials, now time.Ti
 	if err != nil {
 		return "", fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	const usual = 2048 // bytes, which need not be allocated
 	signed = strings.TrimPrefix(signed, "https://")
-	url := append(append(make([]byte, 0, usual), signed...), "&Version=1"...)
-	token := append(make([]byte, 0, 2*usual), "bedrock-api-key-"...)
-	return string(base64.StdEncoding.AppendEncode(token, url)), nil
+	whole := len(signed) / 3 * 3 // without padding
+	token := append(make([]byte, 0, 4096), "bedrock-api-key-"...)
+	token = base64.StdEncoding.AppendEncode(token, []byte(signed[:whole]))
+	token = base64.StdEncoding.AppendEncode(token, []byte(signed[whole:]+"&Version=1"))
+	return string(token), nil
 }
