@@ -60,7 +60,7 @@ func shared(source aws.CredentialsProvider) retrieveFunc {
 }
 
 // A renewer holds the credentials of a source and renews them. There is one
-// retrieval at a time, begun by a caller who finds that it is time, and run in
+// retrieval at a time. A caller who finds that it is time begins it, and it runs in
 // the background: retrieve says who waits for it, begin sees to it that it ends,
 // settle says what is held afterwards and when the source is asked again.
 type renewer struct {
@@ -84,7 +84,8 @@ type retrieval struct {
 func (r *renewer) retrieve(ctx context.Context) (aws.Credentials, time.Time, error) {
 	r.mu.Lock()
 	now := time.Now()
-	// The wall clock, by which credentials expire, may have jumped ahead of next.
+	// It is also time once what the last one left has expired, be it that the wall
+	// clock has jumped ahead of next.
 	if !now.Before(r.next) || r.last.credentials.HasKeys() && !live(r.held, now) {
 		r.begin(now)
 	}
@@ -189,9 +190,6 @@ func (r *renewer) settle(this *retrieval, fresh aws.Credentials, err error) {
 			r.next = now
 		}
 		return
-	}
-	if r.held.CanExpire && r.held.Expires.Before(r.next) {
-		r.next = r.held.Expires
 	}
 	this.credentials = r.held
 }

@@ -82,6 +82,9 @@ func (b *bench) get(nth int, wait time.Duration) {
 	if waited := time.Since(asked); waited != wait {
 		b.Errorf("waited for %v, want %v", waited, wait)
 	}
+	if late := time.Since(verified.SigningTime); late >= time.Second {
+		b.Errorf("signed %v ago", late)
+	}
 }
 
 // fail wants an error after a wait, and returns it.
@@ -176,7 +179,10 @@ func TestLastMinute(t *testing.T) {
 				})
 			}
 			t.Run("quick", func(t *testing.T) {
-				inLastMinute(t, 400*time.Millisecond, func(b *bench) { b.get(1, 400*time.Millisecond) })
+				inLastMinute(t, 400*time.Millisecond, func(b *bench) {
+					time.Sleep(700 * time.Millisecond) // so that the wait goes into the next second
+					b.get(1, 400*time.Millisecond)
+				})
 			})
 			t.Run("slow", func(t *testing.T) {
 				inLastMinute(t, 3*time.Second, func(b *bench) {
