@@ -21,6 +21,24 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 )
 
+// acceptNext verifies the next token of provider for region and keys.
+func acceptNext(t *testing.T, provider *bedrocktoken.Provider, region string, creds aws.Credentials) {
+	t.Helper()
+	token, err := provider.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept(t, token, region, creds)
+}
+
+// printing returns a command that prints a file.
+func printing(file string) string {
+	if runtime.GOOS == "windows" {
+		return "type " + file
+	}
+	return "cat '" + file + "'"
+}
+
 // Region and profile stay as they were when the Provider was made. The rest is
 // looked up for each retrieval.
 func TestResolvedOnce(t *testing.T) {
@@ -62,11 +80,7 @@ aws_secret_access_key = secret
 				t.Fatal(err)
 			}
 			testenv.Set(t, test.later)
-			token, err := provider.Token(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			accept(t, token, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
+			acceptNext(t, provider, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
 			if provider.Region() != test.region {
 				t.Errorf("region %q, want %q", provider.Region(), test.region)
 			}
@@ -109,11 +123,7 @@ func TestReplacedKeys(t *testing.T) {
 		}
 		get := func(id string) {
 			t.Helper()
-			token, err := provider.Token(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			accept(t, token, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret", SessionToken: "session"})
+			acceptNext(t, provider, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret", SessionToken: "session"})
 		}
 		// A lookup takes no time by the bubble's clock, but the call that sets it off
 		// does not wait for it.
@@ -183,11 +193,7 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 					t.Fatal(err)
 				}
 				for n := range int32(3) {
-					token, err := provider.Token(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					accept(t, token, region, aws.Credentials{AccessKeyID: "own", SecretAccessKey: "secret"})
+					acceptNext(t, provider, region, aws.Credentials{AccessKeyID: "own", SecretAccessKey: "secret"})
 					if n == 0 {
 						if err := os.WriteFile(file, []byte("[default]\n# the keys are on their way\n"), 0o600); err != nil {
 							t.Fatal(err)
@@ -204,11 +210,7 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				token, err := provider.Token(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				accept(t, token, region, host)
+				acceptNext(t, provider, region, host)
 			})
 		})
 	}
@@ -220,11 +222,7 @@ func TestCredentialProcess(t *testing.T) {
 	for name, expires := range map[string]bool{"without an expiration": false, "with one": true} {
 		t.Run(name, func(t *testing.T) {
 			output := filepath.Join(t.TempDir(), "output")
-			command := "cat '" + output + "'"
-			if runtime.GOOS == "windows" {
-				command = "type " + output
-			}
-			testenv.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+command+"\n")
+			testenv.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+printing(output)+"\n")
 			synctest.Test(t, func(t *testing.T) {
 				prints := func(id string) {
 					t.Helper()
@@ -247,11 +245,7 @@ func TestCredentialProcess(t *testing.T) {
 				}
 				get := func(id string) {
 					t.Helper()
-					token, err := provider.Token(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					accept(t, token, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret"})
+					acceptNext(t, provider, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret"})
 				}
 				get("first")
 				prints("second")

@@ -166,7 +166,7 @@ func (r *renewer) settle(this *retrieval, fresh aws.Credentials, err error) {
 		err = checkKeys(fresh)
 	}
 	if err == nil && !live(fresh, now) {
-		err = fmt.Errorf("the credentials expired at %s", fresh.Expires.UTC().Format(time.RFC3339))
+		err = fmt.Errorf("the credentials expired at %s", fresh.Expires.Format(time.RFC3339))
 	}
 	renewed := err == nil && (!live(r.held, now) || better(fresh, r.held, now))
 	if renewed {

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"unicode"
@@ -39,10 +38,6 @@ func chainOf(err error) []error {
 // anything that it wraps.
 func TestProcessErrors(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "output")
-	command := "cat '" + output + "'"
-	if runtime.GOOS == "windows" {
-		command = "type " + output
-	}
 	for name, printed := range map[string]string{
 		"more than JSON":     "a warning\n" + `{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
 		"wrong type":         `{"Version": "1", "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
@@ -58,7 +53,7 @@ func TestProcessErrors(t *testing.T) {
 			}
 			testenv.WriteConfig(t, `
 [default]
-credential_process = `+command+`
+credential_process = `+printing(output)+`
 [profile role]
 role_arn = arn:aws:iam::123456789012:role/x
 source_profile = default

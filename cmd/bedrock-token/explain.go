@@ -23,16 +23,21 @@ import (
 // explain says in one line what was wrong and, where that is known, in another
 // what to do about it.
 func explain(ctx context.Context, profile string, err error) string {
-	cfg, _ := config.LoadDefaultConfig(ctx, config.WithSharedConfigProfile(profile), config.WithLogger(logging.Nop{}),
-		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
 	source := sourceOf(err)
-	if source == ec2 && errors.Is(err, context.DeadlineExceeded) && cfg.Credentials != nil {
+	if source == ec2 && errors.Is(err, context.DeadlineExceeded) {
 		// The SDK tries for 5 seconds, and then says only that they are over.
-		if _, once := cfg.Credentials.Retrieve(ctx); once != nil {
-			err = once
+		if cfg, loadErr := loadWithoutRetries(ctx, profile); loadErr == nil {
+			if _, once := cfg.Credentials.Retrieve(ctx); once != nil {
+				err = once
+			}
 		}
 	}
 	text, refused := cause(err, source)
+	roleless := ""
+	if strings.Contains(text, "SSO") {
+		cfg, _ := loadWithoutRetries(ctx, profile)
+		roleless = withoutRole(cfg)
+	}
 	advice := ""
 
 	var (
@@ -56,8 +61,8 @@ func explain(ctx context.Context, profile string, err error) string {
 		advice = "Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."
 	case errors.As(err, &noFile) && text == "cannot load the AWS config: "+noFile.Error(), strings.Contains(text, "CA bundle"):
 		advice = fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))
-	case strings.Contains(text, "SSO") && withoutRole(cfg) != "":
-		text = fmt.Sprintf("the profile %q needs sso_account_id and sso_role_name besides sso_session", withoutRole(cfg))
+	case roleless != "":
+		text = fmt.Sprintf("the profile %q needs sso_account_id and sso_role_name besides sso_session", roleless)
 	case source == "SSO" && refused:
 		advice = "Sign in with aws sso login, or see the profile's sso_account_id and sso_role_name."
 	case source == "SSO OIDC" && refused, strings.Contains(text, "cached SSO token"), strings.Contains(text, "SSO session has expired"):
@@ -75,6 +80,14 @@ func explain(ctx context.Context, profile string, err error) string {
 		}
 	}
 	return strings.TrimSuffix(oneLine(text)+"\n"+oneLine(advice), "\n")
+}
+
+func loadWithoutRetries(ctx context.Context, profile string) (aws.Config, error) {
+	return config.LoadDefaultConfig(ctx,
+		config.WithSharedConfigProfile(profile),
+		config.WithLogger(logging.Nop{}),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+	)
 }
 
 const (
