@@ -26,6 +26,7 @@ type options struct {
 	expiry      time.Duration
 	profile     string
 	config      *aws.Config
+	onError     func(error)
 }
 
 // WithRegion sets the region the token is valid in. By default, or if region is
@@ -70,6 +71,13 @@ func WithProfile(profile string) Option {
 // should rather let the [Provider] load the default chain.
 func WithConfig(cfg aws.Config) Option {
 	return func(o *options) { o.config = &cfg }
+}
+
+// WithRenewalErrorHandler makes handle be called, in the background, with the
+// error of each renewal that failed while callers go on with the credentials that
+// are held. A nil handle is none.
+func WithRenewalErrorHandler(handle func(error)) Option {
+	return func(o *options) { o.onError = handle }
 }
 
 // resolve applies opts, refuses what can be seen to be wrong, and only then

@@ -3,6 +3,7 @@ package bedrocktoken
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/aws/smithy-go/auth/bearer"
 )
@@ -19,8 +20,9 @@ import (
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
 // secrets. The methods of the zero value return [ErrCredentials].
 type Provider struct {
-	region string
-	token  func(context.Context) (bearer.Token, error) // of a signer: fmt looks into all but functions
+	region  string
+	token   func(context.Context) (bearer.Token, error) // of a signer: fmt looks into all but functions
+	signFor func(region string) *Provider
 }
 
 var _ bearer.TokenProvider = (*Provider)(nil)
@@ -37,13 +39,34 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newProvider(o.region, o.expiry, shared(o.credentials)), nil
+}
+
+func newProvider(region string, expiry time.Duration, credentials retrieveFunc) *Provider {
 	signer := &signer{
-		region:      o.region,
-		expiry:      o.expiry,
-		request:     unsignedRequest(o.expiry),
-		credentials: shared(o.credentials),
+		region:      region,
+		expiry:      expiry,
+		request:     unsignedRequest(expiry),
+		credentials: credentials,
 	}
-	return &Provider{region: o.region, token: signer.token}, nil
+	return &Provider{
+		region:  region,
+		token:   signer.token,
+		signFor: func(region string) *Provider { return newProvider(region, expiry, credentials) },
+	}
+}
+
+// ForRegion returns a [Provider] for another region that uses the same
+// credentials: one retrieval and one renewal serve both. The error is [ErrRegion],
+// or [ErrCredentials] if p was not made by [NewProvider].
+func (p *Provider) ForRegion(region string) (*Provider, error) {
+	if p == nil || p.signFor == nil {
+		return nil, fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
+	}
+	if err := checkRegion(region); err != nil {
+		return nil, err
+	}
+	return p.signFor(region), nil
 }
 
 // Region returns the region the tokens are valid in, from which to build the
