@@ -1,0 +1,40 @@
+// Package outage tells a source of credentials that is out of order for the moment
+// from one that refuses. The library goes on with held credentials in an outage,
+// and the proxy lets its callers try again.
+package outage
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+)
+
+// ErrNoAnswer is the error of a retrieval that was abandoned.
+var ErrNoAnswer = errors.New("the source of the credentials did not answer within a minute")
+
+// Is reports whether err, which a source of credentials returned, is an outage: no
+// answer, an answer that broke off, status 429 or 500 to 599, or one of the codes by
+// which AWS's services throttle. Any other error is a refusal, which a person may
+// have to mend.
+func Is(err error) bool {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		status := answer.HTTPStatusCode()
+		if status == http.StatusTooManyRequests || status >= 500 && status <= 599 {
+			return true
+		}
+	}
+	var unsent interface{ ConnectionError() bool } // the SDK's error for a request without an answer
+	var network net.Error                          // context.DeadlineExceeded is one
+	return errors.As(err, &network) ||
+		errors.As(err, &unsent) && unsent.ConnectionError() ||
+		errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, ErrNoAnswer) ||
+		throttled.IsErrorThrottle(err) == aws.TrueTernary
+}
+
+var throttled = retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
