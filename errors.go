@@ -5,71 +5,81 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
-// The errors of this package, for [errors.Is]. Each is returned with a text that
-// says what is wrong.
+// Errors returned by this package, to be tested with [errors.Is]. They are wrapped
+// with details, of which at most 500 bytes are a source's.
 var (
-	// ErrRegion is returned if there is no region, it is not the name of one, or
-	// a request is for Bedrock in another region.
+	// ErrRegion is returned if there is no region, if it cannot be the name of one,
+	// or if a request is for Bedrock in another region.
 	ErrRegion = errors.New("bedrocktoken: invalid region")
 
-	// ErrCredentials is returned if there are no credentials, they lack a key,
-	// are malformed or have expired, or if their source failed or did not answer.
-	// The source's own error is wrapped.
+	// ErrCredentials is returned if there are no credentials, if they are incomplete,
+	// malformed or expired, if their source failed or did not answer, or if the AWS
+	// config cannot be loaded. The source's own error is wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
-	// ErrExpiry is returned if the expiry is not from 1 second to 12 hours.
+	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
 	ErrExpiry = errors.New("bedrocktoken: invalid expiry")
 
-	// ErrEndpoint is returned if [Provider.Transport] does not send to the address
-	// of a request.
+	// ErrEndpoint is returned by the RoundTripper of [Provider.Transport] for a
+	// request to a host that must not receive a token.
 	ErrEndpoint = errors.New("bedrocktoken: not an endpoint of Bedrock")
 )
 
-// A foreignError is one of the errors above that somebody else's error caused.
-type foreignError struct {
-	kind  error
+// A credentialsError is [ErrCredentials] with the error of a source or of the SDK,
+// whose text is bounded.
+type credentialsError struct {
 	text  string
 	cause error
 }
 
-func (e *foreignError) Error() string   { return e.text }
-func (e *foreignError) Unwrap() []error { return []error{e.kind, e.cause} }
+func (e *credentialsError) Error() string   { return ErrCredentials.Error() + ": " + e.text }
+func (e *credentialsError) Unwrap() []error { return []error{ErrCredentials, e.cause} }
 
-// credentialsError returns ErrCredentials caused by err.
-func credentialsError(err error) error {
-	// The SDK's caches say it one behind the other. Once is enough for programs
-	// that look for it to learn that a person has to sign in again.
-	const refresh = "failed to refresh cached credentials, "
-	if isNil(err) {
-		err = fmt.Errorf("the source's error is a nil %T", err)
-	}
+// refreshFailed is how the SDK's cache begins an error. Programs look for it to
+// learn that a person has to sign in, so it stands once in every source's error.
+const refreshFailed = "failed to refresh cached credentials, "
+
+// sourceError returns an ErrCredentials with the error of a source of credentials,
+// after a prefix of our own.
+func sourceError(prefix string, err error) (wrapped error) {
+	defer func() {
+		if recover() != nil { // a method of err panicked
+			wrapped = fmt.Errorf("%w: %s%sthe source's error, a %T, has no text", ErrCredentials, prefix, refreshFailed, err)
+		}
+	}()
 	text := err.Error()
-	before, after, refreshed := strings.Cut(text, refresh)
-
 	var process *processcreds.ProviderError
 	if errors.As(err, &process) && process != nil {
-		// Its text, and that of some errors in it, can quote the output of the
-		// process, with the keys in it.
+		// Its text may quote the process's output, keys included. The innermost
+		// error does not.
 		for err = process; errors.Unwrap(err) != nil; {
 			err = errors.Unwrap(err)
 		}
-		before, after = "", "credential_process: "+err.Error()
-		text = after
+		text = "credential_process: " + err.Error()
 	}
-	if refreshed {
-		text = before + refresh + strings.ReplaceAll(after, refresh, "")
-	}
-	return &foreignError{ErrCredentials, fmt.Sprintf("%v: %s", ErrCredentials, bounded(text)), err}
+	text = refreshFailed + strings.ReplaceAll(text, refreshFailed, "")
+	return &credentialsError{prefix + bounded(text), err}
 }
 
-// configError returns an error of the given kind for a config that cannot be loaded.
-func configError(kind, err error) error {
-	return &foreignError{kind, "bedrocktoken: cannot load the AWS config: " + bounded(err.Error()), err}
+// renewalError returns what a handler of renewal errors is told.
+func renewalError(served aws.Credentials, err error) error {
+	until := "the held credentials, which do not expire, are still used: "
+	if served.CanExpire {
+		until = "the held credentials are used until " + served.Expires.Format(time.RFC3339) + ": "
+	}
+	return sourceError(until, err)
+}
+
+// configError returns an ErrCredentials for a config that cannot be loaded.
+func configError(err error) error {
+	return &credentialsError{bounded("cannot load the AWS config: " + err.Error()), err}
 }
 
 // bounded returns at most 500 bytes of text, without control characters.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 )
 
 const (
@@ -16,8 +15,8 @@ const (
 	maxExpiry = 12 * time.Hour
 )
 
-// An Option changes a setting of [ProvideToken] or [NewProvider]. If an option is
-// given twice, the last one wins.
+// An Option configures [ProvideToken] or [NewProvider]. If an option is given
+// twice, the last one wins.
 type Option func(*options)
 
 type options struct {
@@ -25,63 +24,62 @@ type options struct {
 	credentials aws.CredentialsProvider
 	expiry      time.Duration
 	profile     string
-	config      *aws.Config
-	onError     func(error)
+	handle      func(error)
 }
 
-// WithRegion sets the region the token is valid in. By default, or if region is
-// empty, it is that of [WithConfig] or else of the SDK's default chain:
-// AWS_REGION, AWS_DEFAULT_REGION, then the profile's.
+// WithRegion sets the region the token is valid in. The default, also if region is
+// empty, is that of the SDK's default chain: AWS_REGION, AWS_DEFAULT_REGION, then
+// the profile's region. Where one of these is set, it remains the region in which
+// the default chain asks STS, IAM Identity Center and aws login for credentials.
 func WithRegion(region string) Option {
 	return func(o *options) { o.region = region }
 }
 
 // WithCredentialsProvider sets the source of the credentials that sign the token.
-// By default, or if provider is nil, it is that of [WithConfig] or else the SDK's
-// default chain. A nil pointer or function in the interface is an error.
+// The default, also if source is nil, is the SDK's default chain. A nil pointer or
+// function in the interface is an [ErrCredentials].
 //
-// A [Provider] caches what the source returns: do not wrap it in an
-// [aws.CredentialsCache].
-func WithCredentialsProvider(provider aws.CredentialsProvider) Option {
-	return func(o *options) { o.credentials = provider }
+// A [Provider] caches what source returns. Do not wrap source in an
+// [aws.CredentialsCache], such as the Credentials of a loaded [aws.Config]: a
+// Provider uses a cache as is, with the cache's own policy of renewal, and may then
+// report an expiry that has passed. A chain that needs options of its own is a
+// function that loads a config and retrieves from it, as in the example.
+func WithCredentialsProvider(source aws.CredentialsProvider) Option {
+	return func(o *options) { o.credentials = source }
 }
 
 // WithExpiry sets how long the token lasts unless its credentials expire first:
-// from 1 second to 12 hours, which is the default. A fraction of a second is
-// dropped. Anything else is [ErrExpiry].
+// from 1 second to 12 hours, which is the default. Fractions of a second are
+// truncated. Other values are an [ErrExpiry].
 func WithExpiry(expiry time.Duration) Option {
 	return func(o *options) { o.expiry = expiry }
 }
 
-// WithProfile sets the profile of the shared config files, used for what the other
-// options do not give. Unlike AWS_PROFILE it takes precedence over keys and web
-// identity in the environment; AWS_REGION still precedes its region. It cannot be
-// combined with [WithConfig].
+// WithProfile sets the profile of the shared config files from which the default
+// chain takes credentials and region. Unlike AWS_PROFILE it takes precedence over
+// credentials in the environment. AWS_REGION still takes precedence over the
+// profile's region.
 //
-// For a profile that asks for an MFA code, load a config with an
-// stscreds.AssumeRoleOptions.TokenProvider and use [WithConfig].
+// The default chain cannot ask for an MFA code: see the example of
+// [WithCredentialsProvider].
 func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
-// WithConfig uses the region and credentials of cfg in place of the SDK's default
-// chain. [WithRegion] and [WithCredentialsProvider] take precedence.
+// WithRenewalErrorHandler sets a function that is called with the error of each
+// renewal that failed while callers were served with the credentials that are
+// held. It is not called for an error that a caller is told. The error is an
+// [ErrCredentials] that wraps the source's and says until when the held credentials
+// are used: log it, count it, or warn whoever has to sign in.
 //
-// The credentials of a loaded config are an [aws.CredentialsCache]. A service
-// should rather let the [Provider] load the default chain.
-func WithConfig(cfg aws.Config) Option {
-	return func(o *options) { o.config = &cfg }
+// A [Provider] calls handle in the background, where it may block. The calls of
+// one Provider, and of those that [Provider.ForRegion] made from it, may overlap if
+// it blocks. A nil handle is none.
+func WithRenewalErrorHandler(handle func(err error)) Option {
+	return func(o *options) { o.handle = handle }
 }
 
-// WithRenewalErrorHandler makes handle be called, in the background, with the
-// error of each renewal that failed while callers go on with the credentials that
-// are held. A nil handle is none.
-func WithRenewalErrorHandler(handle func(error)) Option {
-	return func(o *options) { o.onError = handle }
-}
-
-// resolve applies opts, refuses what can be seen to be wrong, and only then
-// loads what is still missing.
+// resolve applies and validates opts, then fills in what is missing.
 func resolve(ctx context.Context, opts []Option) (options, error) {
 	o := options{expiry: maxExpiry}
 	for _, opt := range opts {
@@ -98,77 +96,18 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 			return o, err
 		}
 	}
-	if o.config != nil && o.profile != "" {
-		return o, fmt.Errorf("bedrocktoken: WithConfig and WithProfile(%q) conflict: give one of them", o.profile)
-	}
 	if o.credentials != nil && emptyProvider(o.credentials) {
 		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.credentials)
 	}
-	switch {
-	case o.config != nil:
-		return o, o.take(*o.config)
-	case o.region == "" || o.credentials == nil:
-		return o, o.load(ctx)
+	if o.region != "" && o.credentials != nil {
+		return o, nil
 	}
-	return o, nil
+	err := o.fromDefaultChain(ctx)
+	return o, err
 }
 
-// take completes o from cfg.
-func (o *options) take(cfg aws.Config) error {
-	if o.region == "" {
-		if cfg.Region == "" {
-			return fmt.Errorf("%w: the config given to WithConfig has none; set its Region, or use WithRegion", ErrRegion)
-		}
-		o.region = cfg.Region
-	}
-	if o.credentials == nil {
-		if cfg.Credentials == nil || emptyProvider(cfg.Credentials) {
-			return fmt.Errorf("%w: the config given to WithConfig has none", ErrCredentials)
-		}
-		o.credentials = cfg.Credentials
-	}
-	return checkRegion(o.region)
-}
-
-// load completes o from the SDK's default chain.
-func (o *options) load(ctx context.Context) error {
-	cfg, err := chain{o.region, o.profile}.load(ctx, config.WithCredentialsProvider(o.credentials))
-	if ctxErr := contextError(ctx); ctxErr != nil {
-		return ctxErr
-	}
-	switch {
-	case err != nil && o.credentials != nil:
-		return configError(ErrRegion, err)
-	case err != nil:
-		return configError(ErrCredentials, err)
-	case cfg.Region == "":
-		return fmt.Errorf("%w: none is set; use WithRegion, AWS_REGION, AWS_DEFAULT_REGION or the profile's region", ErrRegion)
-	}
-	o.region = cfg.Region
-	if o.credentials == nil {
-		o.credentials = chain{o.region, loadedProfile(cfg, o.profile)}
-	}
-	return checkRegion(o.region)
-}
-
-// loadedProfile returns the profile that cfg was loaded from, if its credentials
-// may be. Those of the environment precede it, unless it was given.
-func loadedProfile(cfg aws.Config, given string) string {
-	profile := given
-	for _, source := range cfg.ConfigSources {
-		switch source := source.(type) {
-		case config.EnvConfig:
-			if source.Credentials.HasKeys() || source.WebIdentityTokenFilePath != "" {
-				return given
-			}
-		case config.SharedConfig:
-			profile = source.Profile
-		}
-	}
-	return profile
-}
-
-// emptyProvider reports whether there is nothing to call in provider.
+// emptyProvider reports whether provider is nil, or a cache around nil, and would
+// panic when called.
 func emptyProvider(provider aws.CredentialsProvider) bool {
 	cache, ok := provider.(*aws.CredentialsCache)
 	return isNil(provider) || ok && cache.IsCredentialsProvider(nil) // that is, around nil
@@ -183,8 +122,8 @@ func isNil(v any) bool {
 	return false
 }
 
-// checkRegion returns an error if region cannot be the name of one. It is a DNS
-// label of endpoints, hence the greatest length.
+// checkRegion returns an error if region is not a valid DNS label of lower-case
+// letters, digits and single hyphens.
 func checkRegion(region string) error {
 	plausible := len(region) <= 63
 	for label := range strings.SplitSeq(region, "-") {

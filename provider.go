@@ -3,34 +3,29 @@ package bedrocktoken
 import (
 	"context"
 	"fmt"
-	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// A Provider makes tokens for as long as the program runs. Make one with
-// [NewProvider] at start-up and share it: it is safe for concurrent use.
-//
-// It keeps credentials rather than tokens, and renews them in the background
-// before they expire. Callers wait for a renewal only in the last minute, for at
-// most a second; if it fails or hangs, the current credentials are used until they
-// expire. Those that do not expire are looked up again every 5 minutes. None of
-// this applies to an [aws.CredentialsCache]. The README has the details.
+// A Provider creates tokens and renews the credentials that sign them. Create one
+// with [NewProvider] when the program starts and share it: it is safe for
+// concurrent use. Most programs use its [Provider.Transport]. The package
+// documentation says when it renews and who waits.
 //
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
-// secrets. The methods of the zero value return [ErrCredentials].
+// secrets.
 type Provider struct {
-	region  string
-	token   func(context.Context) (bearer.Token, error) // of a signer: fmt looks into all but functions
-	signFor func(region string) *Provider
+	signer func() *signer // a func, because fmt's %s prints what a pointer points to
 }
 
 var _ bearer.TokenProvider = (*Provider)(nil)
 
-// NewProvider returns a [Provider]. It finds the region, and reads the
-// environment and the shared config files only if the options do not give all it
-// needs. It retrieves no credentials: that they are missing may be reported only
-// by the first token. The errors are those of [ProvideToken].
+// NewProvider returns a [Provider]. It resolves the region. It reads the
+// environment and the shared config files unless opts supply both region and
+// credentials. It does not retrieve credentials, so the first call to
+// [Provider.Token] may report that they are missing. The errors are those of
+// [ProvideToken].
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err
@@ -39,61 +34,69 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newProvider(o.region, o.expiry, shared(o.credentials)), nil
+	return providerOf(newSigner(o.region, o.expiry, cached(o.credentials, o.handle))), nil
 }
 
-func newProvider(region string, expiry time.Duration, credentials retrieveFunc) *Provider {
-	signer := &signer{
-		region:      region,
-		expiry:      expiry,
-		request:     unsignedRequest(expiry),
-		credentials: credentials,
-	}
-	return &Provider{
-		region:  region,
-		token:   signer.token,
-		signFor: func(region string) *Provider { return newProvider(region, expiry, credentials) },
-	}
+func providerOf(s *signer) *Provider {
+	return &Provider{signer: func() *signer { return s }}
 }
 
-// ForRegion returns a [Provider] for another region that uses the same
-// credentials: one retrieval and one renewal serve both. The error is [ErrRegion],
-// or [ErrCredentials] if p was not made by [NewProvider].
-func (p *Provider) ForRegion(region string) (*Provider, error) {
-	if p == nil || p.signFor == nil {
-		return nil, fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
+// errNotMade is the error of a Provider that NewProvider did not make.
+var errNotMade = fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
+
+// ForRegion returns a [Provider] for another region with the same credentials and
+// expiry: one retrieval and one renewal serve both. Use it to fail over between
+// regions. The error is [ErrRegion], or [ErrCredentials] if NewProvider did not
+// make provider.
+func (provider *Provider) ForRegion(region string) (*Provider, error) {
+	if provider == nil || provider.signer == nil {
+		return nil, errNotMade
 	}
 	if err := checkRegion(region); err != nil {
 		return nil, err
 	}
-	return p.signFor(region), nil
+	own := provider.signer()
+	return providerOf(newSigner(region, own.expiry, own.credentials)), nil
 }
 
-// Region returns the region the tokens are valid in, from which to build the
-// address of an endpoint.
-func (p *Provider) Region() string {
-	if p == nil {
+// Region returns the region the tokens are valid in, for building endpoint URLs.
+func (provider *Provider) Region() string {
+	if provider == nil || provider.signer == nil {
 		return ""
 	}
-	return p.region
+	return provider.signer().region
 }
 
-// Token returns a token for immediate use. The error is [ErrCredentials], or
-// that of ctx once it is done.
-func (p *Provider) Token(ctx context.Context) (string, error) {
-	token, err := p.RetrieveBearerToken(ctx)
+// Token returns a token for immediate use. Ask for one before each request: it
+// costs nothing. If ctx is done first, the error is ctx's; otherwise it matches
+// [ErrCredentials].
+func (provider *Provider) Token(ctx context.Context) (string, error) {
+	token, _, err := provider.sign(ctx)
 	return token.Value, err
 }
 
 // RetrieveBearerToken is like [Provider.Token] and also reports when the token
 // expires: after the time set by [WithExpiry], or with the credentials that
 // signed it if that is earlier.
-func (p *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error) {
+func (provider *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error) {
+	token, _, err := provider.sign(ctx)
+	return token, err
+}
+
+// sign returns a token and the credentials that signed it.
+func (provider *Provider) sign(ctx context.Context) (bearer.Token, aws.Credentials, error) {
 	if err := contextError(ctx); err != nil {
-		return bearer.Token{}, err
+		return bearer.Token{}, aws.Credentials{}, err
 	}
-	if p == nil || p.token == nil {
-		return bearer.Token{}, fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
+	if provider == nil || provider.signer == nil {
+		return bearer.Token{}, aws.Credentials{}, errNotMade
 	}
-	return p.token(ctx)
+	return provider.signer().sign(ctx)
+}
+
+// refuse says that the service refused a token signed with creds.
+func (provider *Provider) refuse(creds aws.Credentials) {
+	if renewer, ok := provider.signer().credentials.(*renewer); ok {
+		renewer.refuse(creds)
+	}
 }

@@ -8,30 +8,38 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // Transport returns a RoundTripper that sends requests through base with a token
 // in the Authorization header. A nil base means [http.DefaultTransport].
 //
-// A request is sent only if its URL is
-//   - HTTPS to an endpoint of Bedrock in the Provider's region, such as
+// Requests are sent only to
+//   - https URLs of Bedrock's endpoints in the Provider's region, such as
 //     bedrock-runtime.us-east-1.amazonaws.com or a VPC endpoint's name,
-//   - HTTPS to one of the given hosts, such as a gateway: each is a host name or
-//     IP address as in a URL, without scheme, port, brackets or wildcard,
-//   - HTTP or HTTPS to localhost or a loopback address.
+//   - https URLs of the given hosts, such as a gateway: each is a host name or IP
+//     address as in a URL, without scheme, port, brackets or wildcard,
+//   - http and https URLs of localhost and loopback addresses.
 //
 // Any other request is refused before credentials are retrieved: one for Bedrock
-// in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
-// checked in the same way, so base must not follow any itself.
+// in another region with [ErrRegion], all others with [ErrEndpoint]. RoundTrip
+// checks redirects in the same way, so base must not follow redirects. RoundTrip
+// otherwise returns the errors of [Provider.Token], or the request context's error
+// as it is.
 //
-// The token replaces the request's Authorization and X-Api-Key headers. If the
-// request's context is done before there are credentials, the error is the
-// context's. Otherwise it is that of [Provider.Token].
-func (p *Provider) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
+// The token replaces the request's Authorization and X-Api-Key headers.
+//
+// A response with status 401 or 403 starts a renewal in the background, at most
+// one a minute, for the next requests: the role's sessions may have been revoked.
+// The response is passed on, and nothing is sent again. Credentials whose renewal
+// may ask a person, those of a credential_process or of a provider of your own, are
+// not renewed early.
+func (provider *Provider) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	return &transport{provider: p, base: base, hosts: slices.Clone(hosts)}
+	return &transport{provider: provider, base: base, hosts: slices.Clone(hosts)}
 }
 
 type transport struct {
@@ -41,7 +49,7 @@ type transport struct {
 }
 
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	authorized, err := t.authorize(request)
+	authorized, creds, err := t.authorize(request)
 	if err != nil {
 		if request.Body != nil {
 			request.Body.Close()
@@ -51,34 +59,38 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := t.base.RoundTrip(authorized)
 	if response != nil {
 		response.Request = request // so that no log of a response shows the token
+		if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
+			t.provider.refuse(creds)
+		}
 	}
 	return response, err
 }
 
-// authorize returns a copy of request with a token.
-func (t *transport) authorize(request *http.Request) (*http.Request, error) {
+// authorize returns a copy of request with a token, and the credentials that signed
+// it.
+func (t *transport) authorize(request *http.Request) (*http.Request, aws.Credentials, error) {
 	if err := t.checkURL(request.URL); err != nil {
-		return nil, err
+		return nil, aws.Credentials{}, err
 	}
-	token, err := t.provider.Token(request.Context())
+	token, creds, err := t.provider.sign(request.Context())
 	if ctxErr := request.Context().Err(); ctxErr != nil {
-		return nil, ctxErr // as it is, for http.Client to see whether it timed out
+		return nil, aws.Credentials{}, ctxErr // as it is, for http.Client to see whether it timed out
 	}
 	if err != nil {
-		return nil, err
+		return nil, aws.Credentials{}, err
 	}
 	// Not Clone: net/http lets the caller fill in the Trailer later, and would
 	// not find the values in a copy.
 	authorized := request.WithContext(request.Context())
-	authorized.Header = http.Header{"Authorization": {"Bearer " + token}}
+	authorized.Header = http.Header{"Authorization": {"Bearer " + token.Value}}
 	for name, values := range request.Header {
 		switch http.CanonicalHeaderKey(name) {
 		case "Authorization", "X-Api-Key":
 		default:
-			authorized.Header[name] = values
+			authorized.Header[name] = slices.Clip(values) // so that base cannot append to the caller's
 		}
 	}
-	return authorized, nil
+	return authorized, creds, nil
 }
 
 // CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
@@ -88,36 +100,52 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
-// regionOf matches the host names of Bedrock's endpoints, which only AWS can
-// assign, and captures their region. It is exact about what a region looks like:
-// bedrock.s3.amazonaws.com is somebody's bucket.
-var regionOf = regexp.MustCompile(`^(?:vpce-[a-z0-9-]+\.bedrock[a-z0-9-]*\.([a-z]+(?:-[a-z]+)+-[0-9]+)\.vpce\.amazonaws\.com` +
-	`|bedrock[a-z0-9-]*\.([a-z]+(?:-[a-z]+)+-[0-9]+)\.(?:amazonaws\.com|api\.aws))$`)
-
 // checkURL returns an error unless a request to u may carry a token.
 func (t *transport) checkURL(u *url.URL) error {
 	if u == nil || u.Hostname() == "" {
 		return fmt.Errorf("%w: the request's URL has no host", ErrEndpoint)
 	}
-	host, own, theirs := lower(u.Hostname()), t.provider.Region(), ""
-	if match := regionOf.FindStringSubmatch(host); match != nil {
-		theirs = match[1] + match[2]
-	}
-	given := slices.ContainsFunc(t.hosts, func(h string) bool { return lower(h) == host })
-	address := bounded(fmt.Sprintf("%q", u.Scheme+"://"+u.Host))
-	secure, loopback := u.Scheme == "https", host == "localhost" || net.ParseIP(host).IsLoopback()
-	switch {
-	case secure && (given || theirs == own && own != ""), loopback && (secure || u.Scheme == "http"):
+	host := lower(u.Hostname())
+	secure := u.Scheme == "https"
+	if loopback := host == "localhost" || net.ParseIP(host).IsLoopback(); loopback && (secure || u.Scheme == "http") {
 		return nil
-	case secure && theirs != "":
-		return fmt.Errorf("%w: %s is in %.80s, but the token would be for %s", ErrRegion, address, theirs, own)
+	}
+	if allowed := slices.ContainsFunc(t.hosts, func(h string) bool { return lower(h) == host }); allowed && secure {
+		return nil
+	}
+	own, region := t.provider.Region(), endpointRegion(host)
+	if secure && region != "" && region == own {
+		return nil
+	}
+	address := bounded(fmt.Sprintf("%q", u.Scheme+"://"+u.Host))
+	if secure && region != "" {
+		return fmt.Errorf("%w: %s is in %.80s, but the token would be for %s", ErrRegion, address, region, own)
 	}
 	return fmt.Errorf("%w: no token is sent to %s: set the client's base URL to Bedrock's https address in %s, or to that of a host given to Transport, which has %.80q",
 		ErrEndpoint, address, own, t.hosts)
 }
 
-// lower folds the case of ASCII letters only: others have lower cases that are
-// letters of other hosts, such as the i of U+0130.
+// bedrockHost matches the host names of Bedrock's endpoints, which only AWS can
+// assign, and captures their region. The region must look like one, because
+// bedrock.s3.amazonaws.com is a bucket that anybody could own.
+var bedrockHost = func() *regexp.Regexp {
+	const service, region = `bedrock[a-z0-9-]*`, `([a-z]+(?:-[a-z]+)+-[0-9]+)`
+	return regexp.MustCompile(`^(?:` + service + `\.` + region + `\.(?:amazonaws\.com|api\.aws)` +
+		`|vpce-[a-z0-9-]+\.` + service + `\.` + region + `\.vpce\.amazonaws\.com)$`)
+}()
+
+// endpointRegion returns the region of an endpoint of Bedrock, or "" if host is
+// none.
+func endpointRegion(host string) string {
+	match := bedrockHost.FindStringSubmatch(host)
+	if match == nil {
+		return ""
+	}
+	return match[1] + match[2]
+}
+
+// lower folds the case of ASCII letters only. strings.ToLower also maps some
+// non-ASCII letters to ASCII, such as U+0130 to i, which would change the host.
 func lower(host string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
