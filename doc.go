@@ -1,31 +1,88 @@
-// Package bedrocktoken makes short-term Amazon Bedrock API keys: bearer tokens
-// for clients that can only send an Authorization header, made from ordinary AWS
-// credentials.
+// Package bedrocktoken creates short-term Amazon Bedrock API keys from AWS
+// credentials. Such a key is a bearer token, for clients that can only send an
+// Authorization header. This documentation calls it a token.
 //
-// [ProvideToken] makes one token. A program that runs for longer than a token
-// lasts keeps a [Provider] and asks it for a token for each request, or lets
-// [Provider.Transport] do that:
+// [Provider.Transport] sends a token with each request of an [http.Client], for as
+// long as the program runs. [Provider.Token] returns one for other clients.
+// [ProvideToken] is for programs that end before their token does.
 //
-//	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
-//	if err != nil {
-//		log.Fatal(err)
-//	}
-//	client := &http.Client{Transport: provider.Transport(nil)}
+// # Tokens
 //
 // A token is a presigned request for bedrock:CallWithBearerToken. It is signed
-// locally: only retrieving credentials uses the network. It is valid in one region,
-// and for 12 hours at most: it expires with the credentials that signed it, which
-// are often valid for an hour. It cannot be renewed, or revoked one by one.
+// locally: only retrieving credentials uses the network. It is valid in one
+// region, for at most 12 hours, and no longer than the credentials that signed it,
+// which often last an hour. A token cannot be renewed or individually revoked.
 //
-// A token carries the permissions of the identity that signed it, which needs
-// bedrock:CallWithBearerToken (for the bedrock-mantle endpoint
-// bedrock-mantle:CallWithBearerToken) as well as the actions it calls.
+// A token carries the permissions of the identity that signed it. That identity
+// needs bedrock:CallWithBearerToken, or bedrock-mantle:CallWithBearerToken for the
+// bedrock-mantle endpoint, in addition to the actions it calls. See AWS's
+// documentation of [API keys] and their [permissions].
 //
-// The AWS SDK's own clients sign their requests and need no token. Amazon Bedrock
-// Agents, Data Automation and InvokeModelWithBidirectionalStream accept none.
+// The AWS SDK's own clients sign their requests and need no token. Agents for
+// Amazon Bedrock, Data Automation and InvokeModelWithBidirectionalStream do not
+// accept tokens.
 //
-// Sources: AWS's user guide on [API keys] and their [permissions], and the
-// generators that AWS publishes for Python, Java and JavaScript.
+// # Region and credentials
+//
+// The region of the tokens is that of [WithRegion] or else the first of
+// AWS_REGION, AWS_DEFAULT_REGION and the profile's region.
+//
+// The credentials are those of [WithCredentialsProvider] or else the first that the
+// SDK's default chain finds:
+//
+//  1. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, unless [WithProfile] is given.
+//     AWS_CREDENTIAL_EXPIRATION, if set, is their expiry.
+//  2. Web identity in the environment, as on EKS, unless WithProfile is given.
+//  3. The profile: keys, a role, IAM Identity Center, aws login, or a
+//     credential_process.
+//  4. The role of the container, then that of the EC2 instance.
+//
+// NewProvider fixes the region and the profile. The first retrieval uses the
+// configuration that NewProvider loaded. Each later one reloads it, so that keys
+// replaced in the shared files are picked up. HTTP requests for credentials time
+// out after 10 seconds and are retried, and leave no connection behind.
+//
+// # Renewal
+//
+// A Provider caches credentials, not tokens, and renews them in the background as
+// AWS's SDKs do. In normal operation no caller waits:
+//
+//	retrieved         advisory window         last minute            expired
+//	    |  calls are        |  calls are served,    |  calls wait up to    |  calls wait until a
+//	    |  served at once   |  and the first one    |  a second for a      |  retrieval ends or their
+//	    |                   |  starts a renewal     |  renewal that began  |  context is done
+//
+// The advisory window is the last 5 minutes of credentials that live for up to 20
+// minutes (at most half of their life), the last 15 minutes of those that live for
+// less than 90, and the last hour of others. The credentials of aws login cannot be
+// renewed before they expire, because the SDK keeps them until their last second.
+//
+// When something goes wrong:
+//
+//   - A renewal fails: callers are served until the held credentials expire. The
+//     Provider tries again after a quarter of the time that the trouble has lasted:
+//     after 10 seconds at first, and after 5 minutes at most. It tells the function
+//     of [WithRenewalErrorHandler].
+//   - A renewal hangs: it is abandoned after a minute, and has failed.
+//   - The held credentials expire in an outage of their source, which does not
+//     answer, or answers with status 429 or 5xx or with expired credentials: callers
+//     are still served, and Bedrock decides whether it accepts the token (static
+//     stability). This holds for roles of EC2 instances and containers, assumed
+//     roles, web identity, IAM Identity Center and aws login. Such a token is
+//     reported to expire shortly after the next attempt.
+//   - The held credentials expire otherwise: calls return [ErrCredentials] until the
+//     source has recovered. Each call tries again. After a retrieval that hung, calls
+//     fail at once for 10 seconds.
+//   - A renewal brings credentials that expire sooner: it has failed, without an
+//     error.
+//   - Bedrock refuses a token with status 401 or 403: see [Provider.Transport].
+//
+// Credentials without an expiry are retrieved again every 5 minutes, except static
+// credentials and those of a credential_process, which may prompt.
+//
+// A retrieval uses no caller's context: a caller whose context is done returns at
+// once, and the others get their token. One retrieval runs at a time. Only a source
+// that ignores its context and hangs may still be running when the next one begins.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html

@@ -5,89 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/bedrocktoken/bedrocktoken"
 )
 
-// The region and the credentials come from the SDK's default chain: the
-// environment, the shared config files, an IAM role.
-func ExampleProvideToken() {
-	ctx := context.Background()
-	token, err := bedrocktoken.ProvideToken(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
-}
-
-// With region and credentials given, nothing is read from files or the environment.
-func ExampleProvideToken_staticCredentials() {
-	token, err := bedrocktoken.ProvideToken(context.Background(),
-		bedrocktoken.WithRegion("us-east-1"),
-		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
-			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
-		bedrocktoken.WithExpiry(time.Hour),
-	)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(token[:30])
-	// Output: bedrock-api-key-YmVkcm9jay5hbW
-}
-
-// A profile of the shared config files; it may assume a role.
-func ExampleWithProfile() {
-	token, err := bedrocktoken.ProvideToken(context.Background(), bedrocktoken.WithProfile("team"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
-}
-
-// A config that the program has loaded for other clients, too.
-func ExampleWithConfig() {
-	ctx := context.Background()
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(cfg))
-	if err != nil {
-		log.Fatal(err)
-	}
-	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
-}
-
-// A profile whose role asks for an MFA code.
-func ExampleWithConfig_mfa() {
-	ctx := context.Background()
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-			o.TokenProvider = stscreds.StdinTokenProvider
-		}),
-	)
-	if err != nil {
-		log.Fatal(err)
-	}
-	token, err := bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(cfg))
-	if err != nil {
-		log.Fatal(err)
-	}
-	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for what this program runs
-}
-
-// One Provider for as long as the program runs, and a client whose requests carry
-// a token.
-func ExampleNewProvider() {
+// This example makes an http.Client that sends a token with each request, for as
+// long as the program runs.
+func Example() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
 	if err != nil {
@@ -103,7 +39,138 @@ func ExampleNewProvider() {
 	fmt.Println(response.Status)
 }
 
-// The region that the default chain found, in the address of an endpoint.
+// This example takes the region and the credentials from the SDK's default chain:
+// the environment, the shared config files, an IAM role.
+func ExampleProvideToken() {
+	ctx := context.Background()
+	token, err := bedrocktoken.ProvideToken(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for the programs that this one starts
+}
+
+// This example makes a token for another region than that of the default chain.
+func ExampleWithRegion() {
+	token, err := bedrocktoken.ProvideToken(context.Background(), bedrocktoken.WithRegion("eu-central-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for the programs that this one starts
+}
+
+// This example uses the keys of AWS's documentation. With region and credentials
+// given, nothing is read from files or the environment.
+func ExampleWithCredentialsProvider() {
+	token, err := bedrocktoken.ProvideToken(context.Background(),
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token[:30])
+	// Output: bedrock-api-key-YmVkcm9jay5hbW
+}
+
+// This example uses a chain with options of its own: a profile whose role asks for
+// an MFA code. The function loads the config for each retrieval, so that a renewal
+// sees changed files and does not wait behind a request that hangs. Its HTTP client
+// gives up a request after 10 seconds and leaves no connection. The same function
+// serves for a custom endpoint or any other option of the config package.
+func ExampleWithCredentialsProvider_configWithOptions() {
+	ctx := context.Background()
+	client := awshttp.NewBuildableClient().
+		WithTimeout(10 * time.Second).
+		WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
+	source := aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		cfg, err := config.LoadDefaultConfig(ctx,
+			config.WithHTTPClient(client),
+			config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+			config.WithSharedConfigProfile("team"),
+			config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+				o.TokenProvider = stscreds.StdinTokenProvider
+			}),
+		)
+		if err != nil {
+			return aws.Credentials{}, err
+		}
+		return cfg.Credentials.Retrieve(ctx)
+	})
+	provider, err := bedrocktoken.NewProvider(ctx,
+		bedrocktoken.WithRegion("us-east-1"), bedrocktoken.WithCredentialsProvider(source))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(provider.Region())
+	// Output: us-east-1
+}
+
+// This example makes a token that lasts an hour, or less if its credentials do.
+func ExampleWithExpiry() {
+	token, err := bedrocktoken.ProvideToken(context.Background(), bedrocktoken.WithExpiry(time.Hour))
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for the programs that this one starts
+}
+
+// This example uses a profile of the shared config files.
+func ExampleWithProfile() {
+	token, err := bedrocktoken.ProvideToken(context.Background(), bedrocktoken.WithProfile("team"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Setenv("AWS_BEARER_TOKEN_BEDROCK", token) // for the programs that this one starts
+}
+
+// This example logs the renewals that failed while the program went on with the
+// credentials it had.
+func ExampleWithRenewalErrorHandler() {
+	provider, err := bedrocktoken.NewProvider(context.Background(),
+		bedrocktoken.WithRegion("us-east-1"),
+		bedrocktoken.WithRenewalErrorHandler(func(err error) {
+			slog.Warn("AWS credentials were not renewed", "error", err)
+		}),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(provider.Region())
+	// Output: us-east-1
+}
+
+// This example takes the region and the credentials from the SDK's default chain.
+func ExampleNewProvider() {
+	provider, err := bedrocktoken.NewProvider(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("tokens are for", provider.Region())
+}
+
+// This example makes clients for two regions that share one set of credentials.
+func ExampleProvider_ForRegion() {
+	first, err := bedrocktoken.NewProvider(context.Background(), bedrocktoken.WithRegion("us-east-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	second, err := first.ForRegion("us-west-2")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, provider := range []*bedrocktoken.Provider{first, second} {
+		client := &http.Client{Transport: provider.Transport(nil)}
+		fmt.Printf("%T for %s\n", client, provider.Region())
+	}
+	// Output:
+	// *http.Client for us-east-1
+	// *http.Client for us-west-2
+}
+
+// This example builds the URL of an endpoint from the region that the default
+// chain found.
 func ExampleProvider_Region() {
 	provider, err := bedrocktoken.NewProvider(context.Background())
 	if err != nil {
@@ -112,17 +179,17 @@ func ExampleProvider_Region() {
 	fmt.Println("https://bedrock-runtime." + provider.Region() + ".amazonaws.com")
 }
 
-// The header set by hand, for each request.
-func ExampleProvider() {
+// This example sets the header of a request by hand.
+func ExampleProvider_Token() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion("us-east-1"))
 	if err != nil {
 		log.Fatal(err)
 	}
 
-	const endpoint = "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.amazon.nova-lite-v1:0/converse"
+	const url = "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.amazon.nova-lite-v1:0/converse"
 	body := strings.NewReader(`{"messages": [{"role": "user", "content": [{"text": "Hello"}]}]}`)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -140,7 +207,8 @@ func ExampleProvider() {
 	fmt.Println(response.Status)
 }
 
-// When a token expires: here after 12 hours, for the credentials do not.
+// This example shows when a token expires: after 12 hours, because these
+// credentials have no expiry.
 func ExampleProvider_RetrieveBearerToken() {
 	ctx := context.Background()
 	provider, err := bedrocktoken.NewProvider(ctx,
@@ -159,34 +227,8 @@ func ExampleProvider_RetrieveBearerToken() {
 	// Output: 12h0m0s
 }
 
-// A cache that keeps a token until a minute before it expires. A kept token is
-// refused once its credentials are revoked.
-func ExampleProvider_tokenCache() {
-	ctx := context.Background()
-	provider, err := bedrocktoken.NewProvider(ctx,
-		bedrocktoken.WithRegion("us-east-1"),
-		bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
-			"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "")),
-	)
-	if err != nil {
-		log.Fatal(err)
-	}
-	cache := bearer.NewTokenCache(provider, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
-
-	first, err := cache.RetrieveBearerToken(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	second, err := cache.RetrieveBearerToken(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(first == second)
-	// Output: true
-}
-
-// An http.Client whose requests carry a token. The server stands in for Bedrock:
-// loopback addresses are allowed.
+// This example sends a request to a server that stands in for Bedrock: loopback
+// addresses are allowed.
 func ExampleProvider_Transport() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println(r.Header.Get("Authorization")[:37])
@@ -210,8 +252,7 @@ func ExampleProvider_Transport() {
 	// Output: Bearer bedrock-api-key-YmVkcm9jay5hbW
 }
 
-// A gateway between the client and Bedrock, which would be refused if it were not
-// named.
+// This example sends requests to a gateway, which has to be named.
 func ExampleProvider_Transport_gateway() {
 	provider, err := bedrocktoken.NewProvider(context.Background(), bedrocktoken.WithRegion("us-east-1"))
 	if err != nil {
