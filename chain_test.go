@@ -18,7 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 // acceptNext verifies the next token of provider for region and keys.
@@ -42,7 +42,7 @@ func printing(file string) string {
 // Region and profile stay as they were when the Provider was made. The rest is
 // looked up for each retrieval.
 func TestResolvedOnce(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
 aws_access_key_id = default
@@ -74,12 +74,12 @@ aws_secret_access_key = secret
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			provider, err := bedrocktoken.NewProvider(t.Context(), test.opts...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			testenv.Set(t, test.later)
+			awstest.Set(t, test.later)
 			acceptNext(t, provider, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
 			if provider.Region() != test.region {
 				t.Errorf("region %q, want %q", provider.Region(), test.region)
@@ -90,8 +90,8 @@ aws_secret_access_key = secret
 
 // Web identity in the environment precedes AWS_PROFILE, at first and later.
 func TestWebIdentityBeforeProfile(t *testing.T) {
-	testenv.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
-	testenv.Set(t, map[string]string{
+	awstest.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+	awstest.Set(t, map[string]string{
 		"AWS_REGION": region, "AWS_PROFILE": "team",
 		"AWS_WEB_IDENTITY_TOKEN_FILE": filepath.Join(t.TempDir(), "not there"), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x",
 	})
@@ -105,7 +105,7 @@ func TestWebIdentityBeforeProfile(t *testing.T) {
 // that is in use. A file that is missing or broken for a while does no harm.
 func TestReplacedKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials")
-	testenv.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
+	awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -160,7 +160,7 @@ func TestReplacedKeys(t *testing.T) {
 func TestNoSuchDefaultProfile(t *testing.T) {
 	creds := new(authority).issue(time.Hour)
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) { writeCredentials(w, creds) })
-	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
+	awstest.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
 	token, err := bedrocktoken.ProvideToken(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 			if err := os.WriteFile(file, []byte("[default]\naws_access_key_id = own\naws_secret_access_key = secret\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			testenv.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL})
+			awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL})
 			synctest.Test(t, func(t *testing.T) {
 				provider, err := bedrocktoken.NewProvider(t.Context())
 				if err != nil {
@@ -222,7 +222,7 @@ func TestCredentialProcess(t *testing.T) {
 	for name, expires := range map[string]bool{"without an expiration": false, "with one": true} {
 		t.Run(name, func(t *testing.T) {
 			output := filepath.Join(t.TempDir(), "output")
-			testenv.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+printing(output)+"\n")
+			awstest.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+printing(output)+"\n")
 			synctest.Test(t, func(t *testing.T) {
 				prints := func(id string) {
 					t.Helper()
@@ -301,7 +301,7 @@ func TestEnvironmentExpiration(t *testing.T) {
 		"control":        {"a\x1b[31m", `AWS_CREDENTIAL_EXPIRATION is "a\x1b[31m"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, keys)
+			awstest.Set(t, keys)
 			t.Setenv("AWS_CREDENTIAL_EXPIRATION", test.value)
 			token, err := bedrocktoken.ProvideToken(t.Context())
 			if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
@@ -314,13 +314,13 @@ func TestEnvironmentExpiration(t *testing.T) {
 	}
 
 	// It is not about other credentials.
-	testenv.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+	awstest.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
 	for name, opts := range map[string][]bedrocktoken.Option{
 		"WithProfile":             {bedrocktoken.WithProfile("team")},
 		"WithCredentialsProvider": {bedrocktoken.WithCredentialsProvider(static("team", "secret", ""))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, keys)
+			awstest.Set(t, keys)
 			t.Setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z")
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if err != nil {
@@ -380,7 +380,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 		writeCredentials(w, creds)
 	})
-	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+	awstest.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
 
 	synctest.Test(t, func(t *testing.T) {
 		var authority authority

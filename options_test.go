@@ -10,11 +10,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 func TestResolveRegion(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
 [profile team]
@@ -52,7 +52,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if err != nil {
@@ -81,8 +81,8 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 	}
 	for name, test := range failures {
 		t.Run(name, func(t *testing.T) {
-			testenv.WriteConfig(t, test.config)
-			testenv.Set(t, test.env)
+			awstest.WriteConfig(t, test.config)
+			awstest.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
@@ -104,7 +104,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 }
 
 func TestResolveCredentials(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [default]
 aws_access_key_id = from-default-profile
 aws_secret_access_key = secret
@@ -146,7 +146,7 @@ credential_process = /does/not/exist
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			token, err := bedrocktoken.ProvideToken(t.Context(), append(test.opts, bedrocktoken.WithRegion(region))...)
 			if err != nil {
 				t.Fatal(err)
@@ -188,7 +188,7 @@ credential_process = /does/not/exist
 		"cache around nothing": aws.NewCredentialsCache(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, env)
+			awstest.Set(t, env)
 			for how, opts := range map[string][]bedrocktoken.Option{
 				"given":              {bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider)},
 				"given without more": {bedrocktoken.WithCredentialsProvider(provider)},
@@ -203,7 +203,7 @@ credential_process = /does/not/exist
 		})
 	}
 	t.Run("none at all", func(t *testing.T) {
-		testenv.WriteConfig(t, "")
+		awstest.WriteConfig(t, "")
 		token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
 		if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
 			t.Fatalf("got %q and error %v, want ErrCredentials", token, err)
@@ -220,7 +220,7 @@ func (mapProvider) Retrieve(context.Context) (aws.Credentials, error) {
 // With region and credentials given, or a config, settings that would make any
 // loading fail do no harm.
 func TestNothingIsLoaded(t *testing.T) {
-	testenv.Set(t, map[string]string{
+	awstest.Set(t, map[string]string{
 		"AWS_PROFILE":                "nobody",
 		"AWS_CA_BUNDLE":              "/does/not/exist",
 		"AWS_REGION":                 "x y",

@@ -17,11 +17,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(awstest.Main(m)) }
 
 const (
 	accessKeyID  = "AKIAIOSFODNN7EXAMPLE"

@@ -32,7 +32,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 const runtimeURL = "https://bedrock-runtime." + region + ".amazonaws.com"
@@ -73,7 +73,7 @@ func acceptStatic(t *testing.T, token string) {
 }
 
 func TestProviderRegion(t *testing.T) {
-	testenv.WriteConfig(t, "[default]\nregion = eu-north-1\n")
+	awstest.WriteConfig(t, "[default]\nregion = eu-north-1\n")
 	source := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
 	check := func(want string, opts ...bedrocktoken.Option) {
 		t.Helper()
