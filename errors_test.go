@@ -1,7 +1,6 @@
 package bedrocktoken_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -143,10 +142,6 @@ type hiding struct{ error }
 
 func (h hiding) Error() string { return "in other words: " + strings.ToUpper(h.error.Error()) }
 func (h hiding) Unwrap() error { return h.error }
-
-func failing(err error) aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })
-}
 
 // What a source says is passed on, but never control characters or pages.
 func TestForeignText(t *testing.T) {

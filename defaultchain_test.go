@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,24 +18,6 @@ import (
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
-
-// acceptNext verifies the next token of provider for region and keys.
-func acceptNext(t *testing.T, provider *bedrocktoken.Provider, region string, creds aws.Credentials) {
-	t.Helper()
-	token, err := provider.Token(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accept(t, token, region, creds)
-}
-
-// printing returns a command that prints a file.
-func printing(file string) string {
-	if runtime.GOOS == "windows" {
-		return "type " + file
-	}
-	return "cat '" + file + "'"
-}
 
 // Region and profile stay as they were when the Provider was made. The rest is
 // looked up for each retrieval.
@@ -83,6 +63,45 @@ aws_secret_access_key = secret
 			acceptNext(t, provider, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
 			if provider.Region() != test.region {
 				t.Errorf("region %q, want %q", provider.Region(), test.region)
+			}
+		})
+	}
+}
+
+// With region and credentials given, or a config, settings that would make any
+// loading fail do no harm.
+func TestNothingIsLoaded(t *testing.T) {
+	awstest.Set(t, map[string]string{
+		"AWS_PROFILE":                "nobody",
+		"AWS_CA_BUNDLE":              "/does/not/exist",
+		"AWS_REGION":                 "x y",
+		"AWS_MAX_ATTEMPTS":           "many",
+		"AWS_ROLE_ARN":               "x",
+		"AWS_ACCESS_KEY_ID":          "half",
+		"AWS_DEFAULTS_MODE":          "none such",
+		"AWS_CONFIG_FILE":            t.TempDir(),
+		"AWS_STS_REGIONAL_ENDPOINTS": "none such",
+	})
+	provider := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
+	for name, opts := range map[string][]bedrocktoken.Option{
+		"region and credentials":              {bedrocktoken.WithRegion(region), provider},
+		"region, credentials and profile":     {bedrocktoken.WithRegion(region), provider, bedrocktoken.WithProfile("nobody")},
+		"config":                              {bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static(accessKeyID, secretKey, "")})},
+		"config with region, and credentials": {bedrocktoken.WithConfig(aws.Config{Region: region}), provider},
+		"config with credentials, and region": {bedrocktoken.WithConfig(aws.Config{Credentials: static(accessKeyID, secretKey, "")}), bedrocktoken.WithRegion(region)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+		})
+	}
+	for name, opt := range map[string]bedrocktoken.Option{"region alone": bedrocktoken.WithRegion(region), "credentials alone": provider} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := bedrocktoken.ProvideToken(t.Context(), opt); err == nil {
+				t.Error("no error: these settings do no harm when loaded, so the test shows nothing")
 			}
 		})
 	}
@@ -158,7 +177,7 @@ func TestReplacedKeys(t *testing.T) {
 
 // The SDK takes no offense at an AWS_DEFAULT_PROFILE that is not there.
 func TestNoSuchDefaultProfile(t *testing.T) {
-	creds := new(authority).issue(time.Hour)
+	creds := new(authority).Issue(time.Hour)
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) { writeCredentials(w, creds) })
 	awstest.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
 	token, err := bedrocktoken.ProvideToken(t.Context())
@@ -270,19 +289,19 @@ func TestEnvironmentExpiration(t *testing.T) {
 	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_SESSION_TOKEN": sessionToken, "AWS_REGION": region}
 	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
 	synctest.Test(t, func(t *testing.T) {
+		awstest.Set(t, keys)
 		hour := time.Now().Add(time.Hour).UTC()
 		for name, value := range map[string]string{
 			"UTC":         hour.Format(time.RFC3339),
 			"offset":      hour.In(time.FixedZone("", -7*3600)).Format(time.RFC3339),
 			"nanoseconds": hour.Format(time.RFC3339Nano),
 		} {
-			restore := setenv(keys, map[string]string{"AWS_CREDENTIAL_EXPIRATION": value})
+			t.Setenv("AWS_CREDENTIAL_EXPIRATION", value)
 			provider, err := bedrocktoken.NewProvider(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			token, err := provider.RetrieveBearerToken(t.Context())
-			restore()
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -331,41 +350,6 @@ func TestEnvironmentExpiration(t *testing.T) {
 	}
 }
 
-// setenv is for tests that cannot use t.Setenv.
-func setenv(settings ...map[string]string) (restore func()) {
-	saved := map[string]string{}
-	for _, setting := range settings {
-		for name, value := range setting {
-			saved[name] = os.Getenv(name)
-			os.Setenv(name, value)
-		}
-	}
-	return func() {
-		for name, value := range saved {
-			if value == "" {
-				os.Unsetenv(name)
-			} else {
-				os.Setenv(name, value)
-			}
-		}
-	}
-}
-
-// A container is a credentials endpoint such as ECS has.
-func newContainer(t *testing.T, answer http.HandlerFunc) *httptest.Server {
-	server := httptest.NewUnstartedServer(answer)
-	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive a bubble
-	server.Start()
-	t.Cleanup(server.Close)
-	return server
-}
-
-func writeCredentials(w http.ResponseWriter, creds aws.Credentials) {
-	json.NewEncoder(w).Encode(map[string]any{
-		"AccessKeyId": creds.AccessKeyID, "SecretAccessKey": creds.SecretAccessKey, "Token": creds.SessionToken, "Expiration": creds.Expires,
-	})
-}
-
 // The default chain keeps the promises of a raw provider. The HTTP is real, but
 // the time is the bubble's.
 func TestDefaultChain(t *testing.T) {
@@ -403,7 +387,7 @@ func TestDefaultChain(t *testing.T) {
 		if n := calls.Load(); n != 0 {
 			t.Errorf("%d retrievals before the first token", n)
 		}
-		first := authority.issue(time.Hour)
+		first := authority.Issue(time.Hour)
 		next(first, nil)
 		get(first)
 		get(first)
@@ -412,7 +396,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 
 		// Renewed in the background, with the true end reported.
-		second := authority.issue(2 * time.Hour)
+		second := authority.Issue(2 * time.Hour)
 		next(second, nil)
 		time.Sleep(time.Until(first.Expires.Add(-5 * time.Minute)))
 		get(first)
@@ -431,7 +415,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 
 		// Seconds are all that there is.
-		third := authority.issue(7 * time.Second)
+		third := authority.Issue(7 * time.Second)
 		next(third, nil)
 		get(third)
 	})
@@ -439,7 +423,7 @@ func TestDefaultChain(t *testing.T) {
 
 // A request of the default chain that is never answered is sent again in time.
 func TestHungRequest(t *testing.T) {
-	creds := new(authority).issue(time.Hour)
+	creds := new(authority).Issue(time.Hour)
 	asked := make(chan struct{}, 9)
 	var calls atomic.Int32
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -450,7 +434,7 @@ func TestHungRequest(t *testing.T) {
 		}
 		writeCredentials(w, creds)
 	})
-	restore := setenv(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+	restore := awstest.SetUntil(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
 	start := time.Now()
 	type result struct {
 		token string
