@@ -1,7 +1,6 @@
 package bedrocktoken_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 // chainOf returns err and all that it wraps.
@@ -51,7 +50,7 @@ func TestProcessErrors(t *testing.T) {
 			if err := os.WriteFile(output, []byte(printed), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			testenv.WriteConfig(t, `
+			awstest.WriteConfig(t, `
 [default]
 credential_process = `+printing(output)+`
 [profile role]
@@ -82,7 +81,7 @@ source_profile = default
 	}
 
 	t.Run("not there", func(t *testing.T) {
-		testenv.WriteConfig(t, "[default]\ncredential_process = /does/not/exist\n")
+		awstest.WriteConfig(t, "[default]\ncredential_process = /does/not/exist\n")
 		_, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
 		if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "credential_process: exit status") {
 			t.Errorf("error is %v", err)
@@ -143,10 +142,6 @@ type hiding struct{ error }
 
 func (h hiding) Error() string { return "in other words: " + strings.ToUpper(h.error.Error()) }
 func (h hiding) Unwrap() error { return h.error }
-
-func failing(err error) aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })
-}
 
 // What a source says is passed on, but never control characters or pages.
 func TestForeignText(t *testing.T) {

@@ -3,6 +3,7 @@ package bedrocktoken_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,11 +11,58 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
+func TestRegion(t *testing.T) {
+	good := []string{
+		"us-east-1", "ap-northeast-3", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "mx-central-1",
+		"local", "9", strings.Repeat("a", 63),
+	}
+	for _, region := range good {
+		t.Run(region, func(t *testing.T) {
+			token, err := bedrocktoken.ProvideToken(t.Context(),
+				bedrocktoken.WithRegion(region),
+				bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+		})
+	}
+	bad := []string{
+		" ", " us-east-1", "us-east-1 ", "us east 1", "us-east-1\n", "\tus-east-1", "us-east-1\x00", "us\r\neast",
+		"us-east-1/bedrock", "us-east-1&x=y", "us-east-1?x", "us-east-1#", "us.east.1", "us_east_1", "us-east-1,us-west-2",
+		"US-EAST-1", "us-East-1", "-us-east-1", "us-east-1-", "us--east-1", "-", "--",
+		"us-éast-1", "us-east-１", "us\u2010east\u20101", "\xff\xfe", "%75s-east-1", "aws-global*",
+		strings.Repeat("a", 64), strings.Repeat("us-", 100000),
+	}
+	for _, region := range bad {
+		t.Run(fmt.Sprintf("%.30q", region), func(t *testing.T) {
+			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}, nil
+			})
+			for name, opt := range map[string]bedrocktoken.Option{
+				"WithRegion": bedrocktoken.WithRegion(region),
+				"WithConfig": bedrocktoken.WithConfig(aws.Config{Region: region}),
+			} {
+				token, err := bedrocktoken.ProvideToken(t.Context(), opt, bedrocktoken.WithCredentialsProvider(source))
+				if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
+					t.Fatalf("%s: got %q and error %v, want ErrRegion", name, token, err)
+				}
+				if shown := fmt.Sprintf("%.20q", region); !strings.Contains(err.Error(), shown[:len(shown)-1]) || len(err.Error()) > 1000 {
+					t.Errorf("%s: the error does not show the value: %v", name, err)
+				}
+			}
+			if n := source.Calls(); n != 0 {
+				t.Errorf("credentials were retrieved %d times", n)
+			}
+		})
+	}
+}
+
 func TestResolveRegion(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
 [profile team]
@@ -52,7 +100,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if err != nil {
@@ -81,8 +129,8 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 	}
 	for name, test := range failures {
 		t.Run(name, func(t *testing.T) {
-			testenv.WriteConfig(t, test.config)
-			testenv.Set(t, test.env)
+			awstest.WriteConfig(t, test.config)
+			awstest.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
@@ -104,7 +152,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 }
 
 func TestResolveCredentials(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [default]
 aws_access_key_id = from-default-profile
 aws_secret_access_key = secret
@@ -146,7 +194,7 @@ credential_process = /does/not/exist
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			token, err := bedrocktoken.ProvideToken(t.Context(), append(test.opts, bedrocktoken.WithRegion(region))...)
 			if err != nil {
 				t.Fatal(err)
@@ -188,7 +236,7 @@ credential_process = /does/not/exist
 		"cache around nothing": aws.NewCredentialsCache(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, env)
+			awstest.Set(t, env)
 			for how, opts := range map[string][]bedrocktoken.Option{
 				"given":              {bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider)},
 				"given without more": {bedrocktoken.WithCredentialsProvider(provider)},
@@ -203,7 +251,7 @@ credential_process = /does/not/exist
 		})
 	}
 	t.Run("none at all", func(t *testing.T) {
-		testenv.WriteConfig(t, "")
+		awstest.WriteConfig(t, "")
 		token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
 		if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
 			t.Fatalf("got %q and error %v, want ErrCredentials", token, err)
@@ -215,43 +263,4 @@ type mapProvider map[string]string
 
 func (mapProvider) Retrieve(context.Context) (aws.Credentials, error) {
 	return aws.Credentials{}, errors.New("called")
-}
-
-// With region and credentials given, or a config, settings that would make any
-// loading fail do no harm.
-func TestNothingIsLoaded(t *testing.T) {
-	testenv.Set(t, map[string]string{
-		"AWS_PROFILE":                "nobody",
-		"AWS_CA_BUNDLE":              "/does/not/exist",
-		"AWS_REGION":                 "x y",
-		"AWS_MAX_ATTEMPTS":           "many",
-		"AWS_ROLE_ARN":               "x",
-		"AWS_ACCESS_KEY_ID":          "half",
-		"AWS_DEFAULTS_MODE":          "none such",
-		"AWS_CONFIG_FILE":            t.TempDir(),
-		"AWS_STS_REGIONAL_ENDPOINTS": "none such",
-	})
-	provider := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
-	for name, opts := range map[string][]bedrocktoken.Option{
-		"region and credentials":              {bedrocktoken.WithRegion(region), provider},
-		"region, credentials and profile":     {bedrocktoken.WithRegion(region), provider, bedrocktoken.WithProfile("nobody")},
-		"config":                              {bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static(accessKeyID, secretKey, "")})},
-		"config with region, and credentials": {bedrocktoken.WithConfig(aws.Config{Region: region}), provider},
-		"config with credentials, and region": {bedrocktoken.WithConfig(aws.Config{Credentials: static(accessKeyID, secretKey, "")}), bedrocktoken.WithRegion(region)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
-		})
-	}
-	for name, opt := range map[string]bedrocktoken.Option{"region alone": bedrocktoken.WithRegion(region), "credentials alone": provider} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := bedrocktoken.ProvideToken(t.Context(), opt); err == nil {
-				t.Error("no error: these settings do no harm when loaded, so the test shows nothing")
-			}
-		})
-	}
 }

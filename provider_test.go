@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,117 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/verify"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
-
-func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrocktoken.Option) *bedrocktoken.Provider {
-	t.Helper()
-	opts = append([]bedrocktoken.Option{bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)}, opts...)
-	provider, err := bedrocktoken.NewProvider(t.Context(), opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return provider
-}
-
-// A source is a raw credentials provider that counts its retrievals.
-type source struct {
-	calls    atomic.Int32
-	mu       sync.Mutex
-	retrieve func(context.Context) (aws.Credentials, error)
-}
-
-func (s *source) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	s.calls.Add(1)
-	return s.get()(ctx)
-}
-
-func (s *source) get() func(context.Context) (aws.Credentials, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.retrieve
-}
-
-// set changes what the source does from now on.
-func (s *source) set(retrieve func(context.Context) (aws.Credentials, error)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.retrieve = retrieve
-}
-
-// An authority issues credentials, and lets tokens be verified that were signed
-// with any of them while they live.
-type authority struct {
-	mu     sync.Mutex
-	issued map[string]aws.Credentials
-	last   aws.Credentials
-}
-
-func (a *authority) issue(life time.Duration) aws.Credentials {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	n := len(a.issued)
-	a.last = aws.Credentials{
-		AccessKeyID:     id(n),
-		SecretAccessKey: fmt.Sprintf("secret/of+number=%d", n),
-		SessionToken:    fmt.Sprintf("session/of+number=%d", n),
-		CanExpire:       true,
-		Expires:         time.Now().Add(life),
-	}
-	if a.issued == nil {
-		a.issued = map[string]aws.Credentials{}
-	}
-	a.issued[a.last.AccessKeyID] = a.last
-	return a.last
-}
-
-// newest returns the credentials that were issued last.
-func (a *authority) newest() aws.Credentials {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.last
-}
-
-// nth returns the nth credentials that were issued, counted from 0.
-func (a *authority) nth(n int) aws.Credentials {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.issued[id(n)]
-}
-
-// id returns the access key ID of the nth credentials.
-func id(nth int) string { return fmt.Sprintf("ASIAEXAMPLE%09d", nth) }
-
-func (a *authority) verify(token string) (verify.Token, error) {
-	return verify.Service{Region: region, Secret: func(id, session string) (string, error) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		creds, ok := a.issued[id]
-		switch {
-		case !ok || creds.SessionToken != session:
-			return "", errors.New("never issued")
-		case !time.Now().Before(creds.Expires):
-			return "", fmt.Errorf("dead since %v", time.Since(creds.Expires))
-		}
-		return creds.SecretAccessKey, nil
-	}}.Verify(token)
-}
-
-// token returns a token of provider that is found good, or ends the test.
-func (a *authority) token(t *testing.T, provider *bedrocktoken.Provider) (bearer.Token, verify.Token) {
-	t.Helper()
-	token, err := provider.RetrieveBearerToken(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	verified, err := a.verify(token.Value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token, verified
-}
-
-var errOutage = errors.New("the source is out of order")
 
 // The end of a token is that of its expiry or of its credentials.
 func TestExpires(t *testing.T) {
@@ -135,7 +25,7 @@ func TestExpires(t *testing.T) {
 		t.Run(life.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var authority authority
-				creds := authority.issue(life)
+				creds := authority.Issue(life)
 				for kind, source := range providers(creds) {
 					token, err := newProvider(t, source, bedrocktoken.WithExpiry(expiry)).RetrieveBearerToken(t.Context())
 					if err != nil {
@@ -182,30 +72,30 @@ func TestCacheUsedAsItIs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var authority authority
 			var out bool
-			source := &source{retrieve: func(context.Context) (aws.Credentials, error) {
+			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
 				if out {
 					return aws.Credentials{}, errOutage
 				}
-				return authority.issue(life), nil
-			}}
+				return authority.Issue(life), nil
+			})
 			cache := aws.NewCredentialsCache(source, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 20 * time.Minute })
 			for name, provider := range map[string]*bedrocktoken.Provider{
 				"given":     newProvider(t, cache),
 				"in config": newProvider(t, nil, bedrocktoken.WithConfig(aws.Config{Credentials: cache})),
 			} {
 				cache.Invalidate()
-				before := source.calls.Load()
+				before := source.Calls()
 				for range 3 {
 					token, verified := authority.token(t, provider)
-					if verified.AccessKeyID != authority.newest().AccessKeyID {
-						t.Errorf("%s: signed by %s, want %s", name, verified.AccessKeyID, authority.newest().AccessKeyID)
+					if verified.AccessKeyID != authority.Newest().AccessKeyID {
+						t.Errorf("%s: signed by %s, want %s", name, verified.AccessKeyID, authority.Newest().AccessKeyID)
 					}
-					if want := authority.newest().Expires.Add(-20 * time.Minute); !token.Expires.Equal(want) {
+					if want := authority.Newest().Expires.Add(-20 * time.Minute); !token.Expires.Equal(want) {
 						t.Errorf("%s: expires at %v, want %v", name, token.Expires, want)
 					}
 					cache.Invalidate()
 				}
-				if n := source.calls.Load() - before; n != 3 {
+				if n := source.Calls() - before; n != 3 {
 					t.Errorf("%s: %d retrievals, want 3", name, n)
 				}
 			}
@@ -231,7 +121,7 @@ func TestOneTokenASecond(t *testing.T) {
 		for kind := range providers(aws.Credentials{}) {
 			synctest.Test(t, func(t *testing.T) {
 				var authority authority
-				provider := newProvider(t, providers(authority.issue(time.Hour))[kind])
+				provider := newProvider(t, providers(authority.Issue(time.Hour))[kind])
 				last := ""
 				for range 10 {
 					token := get(t, provider)
@@ -254,12 +144,12 @@ func TestOneTokenASecond(t *testing.T) {
 	t.Run("rotation", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var authority authority
-			cache := aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return authority.issue(time.Hour), nil }))
+			cache := aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return authority.Issue(time.Hour), nil }))
 			provider := newProvider(t, cache)
 			for range 3 {
 				_, verified := authority.token(t, provider)
-				if verified.AccessKeyID != authority.newest().AccessKeyID {
-					t.Errorf("signed by %s, want %s", verified.AccessKeyID, authority.newest().AccessKeyID)
+				if verified.AccessKeyID != authority.Newest().AccessKeyID {
+					t.Errorf("signed by %s, want %s", verified.AccessKeyID, authority.Newest().AccessKeyID)
 				}
 				cache.Invalidate()
 			}
@@ -293,7 +183,7 @@ func TestOneTokenASecond(t *testing.T) {
 	t.Run("expired within the second", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var authority authority
-			creds := authority.issue(500 * time.Millisecond)
+			creds := authority.Issue(500 * time.Millisecond)
 			provider := newProvider(t, providers(creds)["raw"])
 			get(t, provider)
 			time.Sleep(500*time.Millisecond - time.Nanosecond)
@@ -307,7 +197,7 @@ func TestOneTokenASecond(t *testing.T) {
 	t.Run("free", func(t *testing.T) {
 		for kind := range providers(aws.Credentials{}) {
 			synctest.Test(t, func(t *testing.T) { // where it stays the same second
-				provider := newProvider(t, providers(new(authority).issue(time.Hour))[kind])
+				provider := newProvider(t, providers(new(authority).Issue(time.Hour))[kind])
 				ctx := t.Context()
 				get(t, provider)
 				if n := testing.AllocsPerRun(100, func() { provider.Token(ctx) }); n != 0 {
@@ -319,11 +209,11 @@ func TestOneTokenASecond(t *testing.T) {
 }
 
 func TestCancelled(t *testing.T) {
-	hanging := func(release <-chan struct{}, authority *authority) *source {
-		return &source{retrieve: func(context.Context) (aws.Credentials, error) { // deaf to its context
+	hanging := func(release <-chan struct{}, authority *authority) *awstest.Source {
+		return awstest.NewSource(func(context.Context) (aws.Credentials, error) { // deaf to its context
 			<-release
-			return authority.issue(time.Hour), nil
-		}}
+			return authority.Issue(time.Hour), nil
+		})
 	}
 
 	// The first caller, whose call started the retrieval, leaves; so does one
@@ -375,7 +265,7 @@ func TestCancelled(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			close(release)
 			callers.Wait()
-			if n := source.calls.Load(); n != 1 {
+			if n := source.Calls(); n != 1 {
 				t.Errorf("%d retrievals, want 1", n)
 			}
 		})
@@ -397,7 +287,7 @@ func TestCancelled(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var authority authority
-			source := &source{retrieve: func(context.Context) (aws.Credentials, error) { return authority.issue(time.Hour), nil }}
+			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return authority.Issue(time.Hour), nil })
 			raw, cached, static := newProvider(t, source), newProvider(t, aws.NewCredentialsCache(source)), newProvider(t, static(accessKeyID, secretKey, ""))
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -410,7 +300,7 @@ func TestCancelled(t *testing.T) {
 				t.Errorf("NewProvider: error %v, want Canceled", err)
 			}
 			synctest.Wait()
-			if n := source.calls.Load(); n != 0 {
+			if n := source.Calls(); n != 0 {
 				t.Errorf("%d retrievals, want none", n)
 			}
 		})
@@ -430,7 +320,7 @@ func TestCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 				cancel()
-				return new(authority).issue(time.Hour), nil
+				return new(authority).Issue(time.Hour), nil
 			}))
 			if token, err := provider.Token(ctx); !errors.Is(err, context.Canceled) || token != "" {
 				t.Fatalf("got %q and error %v, want Canceled", token, err)
@@ -518,36 +408,4 @@ func TestPrinting(t *testing.T) {
 			}
 		}
 	}
-}
-
-// The line of the doc comment works: the token is reused, and replaced a minute
-// before it dies.
-func TestTokenCache(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var authority authority
-		p := newProvider(t, &source{retrieve: func(context.Context) (aws.Credentials, error) { return authority.issue(time.Hour), nil }})
-		cache := bearer.NewTokenCache(p, func(o *bearer.TokenCacheOptions) { o.RefreshBeforeExpires = time.Minute })
-		get := func() string {
-			t.Helper()
-			token, err := cache.RetrieveBearerToken(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := authority.verify(token.Value); err != nil {
-				t.Error(err)
-			}
-			return token.Value
-		}
-		first := get()
-		time.Sleep(59*time.Minute - time.Nanosecond)
-		if get() != first {
-			t.Error("the token was not reused")
-		}
-		time.Sleep(time.Nanosecond)
-		get() // starts the refresh
-		synctest.Wait()
-		if get() == first {
-			t.Error("the token was not replaced")
-		}
-	})
 }

@@ -15,40 +15,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
-
-func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
-
-const (
-	accessKeyID  = "AKIAIOSFODNN7EXAMPLE"
-	secretKey    = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-	sessionToken = "IQoJb3JpZ2luX2VjEXAMPLE/session+token=="
-	region       = "us-east-1"
-)
-
-func static(accessKeyID, secretKey, sessionToken string) aws.CredentialsProvider {
-	return credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, sessionToken)
-}
-
-// accept verifies a token for keys that no lookup is needed for.
-func accept(t testing.TB, token, region string, creds aws.Credentials) verify.Token {
-	t.Helper()
-	service := verify.Service{Region: region, Secret: func(id, session string) (string, error) {
-		if id != creds.AccessKeyID || session != creds.SessionToken {
-			return "", errors.New("not the credentials that were given")
-		}
-		return creds.SecretAccessKey, nil
-	}}
-	verified, err := service.Verify(token)
-	if err != nil {
-		t.Fatalf("the token is refused: %v", err)
-	}
-	return verified
-}
 
 type officialToken struct {
 	AccessKeyID     string    `json:"access_key_id"`
@@ -116,53 +85,6 @@ func decode(t *testing.T, token string) map[string][]string {
 	}
 	query["target"] = []string{target}
 	return query
-}
-
-func TestRegion(t *testing.T) {
-	good := []string{
-		"us-east-1", "ap-northeast-3", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "mx-central-1",
-		"local", "9", strings.Repeat("a", 63),
-	}
-	for _, region := range good {
-		t.Run(region, func(t *testing.T) {
-			token, err := bedrocktoken.ProvideToken(t.Context(),
-				bedrocktoken.WithRegion(region),
-				bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
-		})
-	}
-	bad := []string{
-		" ", " us-east-1", "us-east-1 ", "us east 1", "us-east-1\n", "\tus-east-1", "us-east-1\x00", "us\r\neast",
-		"us-east-1/bedrock", "us-east-1&x=y", "us-east-1?x", "us-east-1#", "us.east.1", "us_east_1", "us-east-1,us-west-2",
-		"US-EAST-1", "us-East-1", "-us-east-1", "us-east-1-", "us--east-1", "-", "--",
-		"us-éast-1", "us-east-１", "us\u2010east\u20101", "\xff\xfe", "%75s-east-1", "aws-global*",
-		strings.Repeat("a", 64), strings.Repeat("us-", 100000),
-	}
-	for _, region := range bad {
-		t.Run(fmt.Sprintf("%.30q", region), func(t *testing.T) {
-			source := &source{retrieve: func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}, nil
-			}}
-			for name, opt := range map[string]bedrocktoken.Option{
-				"WithRegion": bedrocktoken.WithRegion(region),
-				"WithConfig": bedrocktoken.WithConfig(aws.Config{Region: region}),
-			} {
-				token, err := bedrocktoken.ProvideToken(t.Context(), opt, bedrocktoken.WithCredentialsProvider(source))
-				if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
-					t.Fatalf("%s: got %q and error %v, want ErrRegion", name, token, err)
-				}
-				if shown := fmt.Sprintf("%.20q", region); !strings.Contains(err.Error(), shown[:len(shown)-1]) || len(err.Error()) > 1000 {
-					t.Errorf("%s: the error does not show the value: %v", name, err)
-				}
-			}
-			if n := source.calls.Load(); n != 0 {
-				t.Errorf("credentials were retrieved %d times", n)
-			}
-		})
-	}
 }
 
 func TestExpiry(t *testing.T) {
@@ -327,16 +249,6 @@ func TestCredentials(t *testing.T) {
 type sourceError struct{ code int }
 
 func (e *sourceError) Error() string { return "code " + strconv.Itoa(e.code) }
-
-// providers returns every kind of provider of creds.
-func providers(creds aws.Credentials) map[string]aws.CredentialsProvider {
-	raw := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
-	return map[string]aws.CredentialsProvider{
-		"static": credentials.StaticCredentialsProvider{Value: creds},
-		"raw":    raw,
-		"cached": aws.NewCredentialsCache(raw),
-	}
-}
 
 // A day ends between two tokens of the same Provider.
 func TestMidnight(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/openai/openai-go/v3"
 	openaibedrock "github.com/openai/openai-go/v3/bedrock"
 	"github.com/openai/openai-go/v3/option"
@@ -131,10 +132,6 @@ var (
 	}
 )
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
-
 func newProvider(t *testing.T, source aws.CredentialsProviderFunc) *bedrocktoken.Provider {
 	t.Helper()
 	p, err := bedrocktoken.NewProvider(t.Context(),
@@ -187,11 +184,11 @@ func TestRetries(t *testing.T) {
 						asked++
 						return source(ctx)
 					})
-					transport := p.Transport(roundTripper(func(*http.Request) (*http.Response, error) {
+					transport := p.Transport(awstest.RoundTripFunc(func(*http.Request) (*http.Response, error) {
 						t.Error("a request was sent")
 						return nil, io.EOF
 					}))
-					httpClient := &http.Client{Transport: roundTripper(func(request *http.Request) (*http.Response, error) {
+					httpClient := &http.Client{Transport: awstest.RoundTripFunc(func(request *http.Request) (*http.Response, error) {
 						made++
 						return transport.RoundTrip(request)
 					})}
@@ -226,7 +223,7 @@ func TestKey(t *testing.T) {
 	clienttest.Isolate(t)
 	p := newProvider(t, signedIn)
 	sent := 0
-	base := roundTripper(func(request *http.Request) (*http.Response, error) {
+	base := awstest.RoundTripFunc(func(request *http.Request) (*http.Response, error) {
 		sent++
 		if request.Header.Get("X-Api-Key") != "" {
 			t.Error("the key was sent")
@@ -253,7 +250,7 @@ func TestKey(t *testing.T) {
 
 func TestGateway(t *testing.T) {
 	p := newProvider(t, signedIn)
-	base := roundTripper(func(request *http.Request) (*http.Response, error) {
+	base := awstest.RoundTripFunc(func(request *http.Request) (*http.Response, error) {
 		if request.Header.Get("Authorization") == "" {
 			t.Error("a request without a token")
 		}

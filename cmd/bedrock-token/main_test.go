@@ -32,7 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/logincreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {
 		main()
 	}
-	os.Exit(testenv.Main(m))
+	os.Exit(awstest.Main(m))
 }
 
 type result struct {
@@ -96,13 +96,13 @@ func accept(t *testing.T, token, region, accessKeyID, secretKey string) verify.T
 }
 
 func TestToken(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [profile team]
 region = eu-central-1
 aws_access_key_id = AKIATEAM
 aws_secret_access_key = team/secret
 `)
-	testenv.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
+	awstest.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
 	tests := map[string]struct {
 		env                map[string]string
 		args               []string
@@ -118,7 +118,7 @@ aws_secret_access_key = team/secret
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			plain := runWith(t, "", test.args...)
 			token, ok := strings.CutSuffix(plain.stdout, "\n")
 			if plain.status != 0 || plain.stderr != "" || !ok || strings.ContainsAny(token, "\r\n ") {
@@ -153,7 +153,7 @@ func TestExpirationOfCredentials(t *testing.T) {
 		"environment": {"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_CREDENTIAL_EXPIRATION": expiration.Format(time.RFC3339)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, env)
+			awstest.Set(t, env)
 			got := runWith(t, "", "-json", "-region", "us-east-1")
 			if want := `"expiration":"` + expiration.Format(time.RFC3339) + `"`; got.status != 0 || !strings.Contains(got.stdout, want) {
 				t.Errorf("got %+v, want %s", got, want)
@@ -208,7 +208,7 @@ func TestMFA(t *testing.T) {
 		}
 		return ""
 	})
-	testenv.WriteConfig(t, mfaConfig)
+	awstest.WriteConfig(t, mfaConfig)
 	for _, typed := range []string{"123456\n", " 123456 \r\n", "123456"} {
 		got := runWith(t, typed, "-profile", "team", "-region", "eu-west-1", "-expiry", "30m")
 		if got.status != 0 || got.stderr != prompt {
@@ -257,7 +257,7 @@ func TestMFA(t *testing.T) {
 // A person may take an hour to find the device that shows the code.
 func TestMFAUnhurried(t *testing.T) {
 	serveSTS(t, func(_, code string) string { return "ASIA" + code })
-	testenv.WriteConfig(t, mfaConfig)
+	awstest.WriteConfig(t, mfaConfig)
 	synctest.Test(t, func(t *testing.T) {
 		stdin, terminal := io.Pipe()
 		go func() {
@@ -351,7 +351,7 @@ login_session = arn:aws:sts::123456789012:assumed-role/team/me
 `
 
 func TestFailures(t *testing.T) {
-	testenv.WriteConfig(t, faulty)
+	awstest.WriteConfig(t, faulty)
 	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey}
 	expiring := func(at string) map[string]string {
 		return map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_CREDENTIAL_EXPIRATION": at}
@@ -395,7 +395,7 @@ func TestFailures(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			got := runWith(t, "", test.args...)
 			if got.status != test.status || got.stdout != "" {
 				t.Errorf("got %+v, want status %d and nothing on standard output", got, test.status)
@@ -417,7 +417,7 @@ func TestFailures(t *testing.T) {
 
 // What is wrong in the settings is named, and nothing else is suggested.
 func TestWrongSettings(t *testing.T) {
-	testenv.WriteConfig(t, faulty)
+	awstest.WriteConfig(t, faulty)
 	noCertificates := filepath.Join(t.TempDir(), "bundle.pem")
 	if err := os.WriteFile(noCertificates, []byte("none"), 0o600); err != nil {
 		t.Fatal(err)
@@ -444,7 +444,7 @@ func TestWrongSettings(t *testing.T) {
 		"sso-session missing":       {nil, "sso-nowhere", "cannot load the AWS config: failed to find SSO session section, nowhere\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			got := runWith(t, "", "-region", "us-east-1", "-profile", test.profile)
 			if want := (result{"", "bedrock-token: " + test.want, 1}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
@@ -731,7 +731,7 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestBrokenOutput(t *testing.T) {
-	testenv.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_REGION": "us-east-1"})
+	awstest.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_REGION": "us-east-1"})
 	for _, args := range [][]string{nil, {"-json"}, {"-version"}} {
 		var stderr strings.Builder
 		if status := run(t.Context(), args, strings.NewReader(""), brokenWriter{}, &stderr); status != 1 || !strings.Contains(stderr.String(), "broken pipe") {
@@ -743,7 +743,7 @@ func TestBrokenOutput(t *testing.T) {
 // Two roles that each ask for a code, and both codes in one go.
 func TestTwoMFACodes(t *testing.T) {
 	serveSTS(t, func(_, code string) string { return "ASIA" + code })
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [profile outer]
 region = us-east-1
 role_arn = arn:aws:iam::123456789012:role/outer
@@ -781,7 +781,7 @@ func TestInterrupt(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(release)
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [profile team]
 role_arn = arn:aws:iam::123456789012:role/team
 source_profile = me
@@ -790,7 +790,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/me
 aws_access_key_id = AKIAME
 aws_secret_access_key = secret
 `)
-	testenv.Set(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
+	awstest.Set(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
 
 	interrupt := func(t *testing.T, waiting func(ctx context.Context, stderr io.Reader), args ...string) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -17,7 +17,7 @@ import (
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/fakebedrock"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
@@ -110,7 +110,7 @@ func TestProgram(t *testing.T) {
 	hosts := []string{"bedrock.us-east-1.amazonaws.com", "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-mantle.us-east-1.api.aws"}
 	run := func(t *testing.T, config string, args ...string) (output string, server *fakebedrock.Server, err error) {
 		clienttest.Isolate(t)
-		testenv.WriteConfig(t, "[default]\n"+config)
+		awstest.WriteConfig(t, "[default]\n"+config)
 		server = fakebedrock.New(t, known)
 		output, err = clienttest.Exec(t, server, hosts, args...)
 		return output, server, err
@@ -161,7 +161,7 @@ func TestProgram(t *testing.T) {
 
 // Requests that the transport refuses to send.
 func TestNotSent(t *testing.T) {
-	nowhere := roundTripper(func(*http.Request) (*http.Response, error) {
+	nowhere := awstest.RoundTripFunc(func(*http.Request) (*http.Response, error) {
 		t.Error("a request was sent")
 		return nil, io.EOF
 	})
@@ -186,10 +186,6 @@ func TestNotSent(t *testing.T) {
 		}
 	}
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
 // The README has a row for each diagnosis.
 func TestReadme(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 func TestMain(m *testing.M) { clienttest.Main(m, main) }
@@ -77,15 +78,11 @@ func TestHangingSource(t *testing.T) {
 	})
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
-
 // What the program's comment says of the two transports.
 func TestOtherAddress(t *testing.T) {
 	p := newProvider(t, credentials.NewStaticCredentialsProvider("AKIAKNOWN", "secret", ""))
 	sent := 0
-	base := roundTripper(func(request *http.Request) (*http.Response, error) {
+	base := awstest.RoundTripFunc(func(request *http.Request) (*http.Response, error) {
 		if request.Header.Get("Authorization") != "" {
 			sent++
 		}

@@ -20,7 +20,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(home)
-		defer testenv.Isolate(home, "AWS_", "OPENAI_", "ANTHROPIC_", "XDG_", "BEDROCK_")()
+		defer awstest.Isolate(home, "AWS_", "OPENAI_", "ANTHROPIC_", "XDG_", "BEDROCK_")()
 		log.SetOutput(&logs)
 		return m.Run()
 	}())

@@ -3,14 +3,14 @@ package clienttest
 import (
 	"testing"
 
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 // Isolate hides the home directory and every variable that a client might read,
 // those that name a proxy among them, until the test ends.
 func Isolate(t *testing.T) {
 	t.Helper()
-	t.Cleanup(testenv.Isolate(t.TempDir(), "AWS_", "OPENAI_", "ANTHROPIC_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"))
+	t.Cleanup(awstest.Isolate(t.TempDir(), "AWS_", "OPENAI_", "ANTHROPIC_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"))
 }
 
 // hostileEnvironment sets all that a client might prefer to what it was given.
@@ -18,13 +18,13 @@ func Isolate(t *testing.T) {
 func hostileEnvironment(t *testing.T) (stale string) {
 	t.Helper()
 	const nowhere = "https://stale.invalid"
-	testenv.WriteConfig(t, `[profile stale]
+	awstest.WriteConfig(t, `[profile stale]
 region = eu-west-3
 aws_access_key_id = AKIASTALEPROFILE
 aws_secret_access_key = stale
 endpoint_url = `+nowhere+`
 `)
-	testenv.Set(t, map[string]string{
+	awstest.Set(t, map[string]string{
 		"AWS_BEARER_TOKEN_BEDROCK":          "stale",
 		"AWS_ACCESS_KEY_ID":                 "AKIAstale",
 		"AWS_SECRET_ACCESS_KEY":             "stale",

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 // ErrSource is the error of a source of credentials that fails.
@@ -48,7 +48,7 @@ func (k *Keys) Retrieve(context.Context) (aws.Credentials, error) {
 // Setenv puts the credentials in the environment.
 func (k *Keys) Setenv(t *testing.T) {
 	creds := k.current()
-	testenv.Set(t, map[string]string{
+	awstest.Set(t, map[string]string{
 		"AWS_ACCESS_KEY_ID":     creds.AccessKeyID,
 		"AWS_SECRET_ACCESS_KEY": creds.SecretAccessKey,
 		"AWS_SESSION_TOKEN":     creds.SessionToken,

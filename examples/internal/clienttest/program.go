@@ -1,15 +1,11 @@
 package clienttest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,7 +19,7 @@ import (
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/fakebedrock"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
@@ -67,7 +63,7 @@ type Program struct {
 func (p Program) Run(t *testing.T) {
 	t.Run("profile", func(t *testing.T) {
 		p.run(t, func(*fakebedrock.Server) []string {
-			testenv.WriteConfig(t, "[default]\nregion = "+Region+"\n")
+			awstest.WriteConfig(t, "[default]\nregion = "+Region+"\n")
 			return nil
 		})
 	})
@@ -125,7 +121,7 @@ func (p Program) run(t *testing.T, prepare func(*fakebedrock.Server) []string) {
 // no other host.
 func Exec(t *testing.T, server *fakebedrock.Server, hosts []string, args ...string) (string, error) {
 	t.Helper()
-	certificate := newCertificate(t, hosts)
+	certificate := awstest.Certificate(t, hosts...)
 	var bundle []byte
 	for _, der := range [][]byte{certificate.Certificate[0], server.Certificate.Raw} {
 		bundle = append(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
@@ -182,23 +178,4 @@ func newProxy(t *testing.T, server *fakebedrock.Server, certificate tls.Certific
 	}))
 	t.Cleanup(proxy.Close)
 	return proxy.URL
-}
-
-func newCertificate(t *testing.T, hosts []string) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     hosts,
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

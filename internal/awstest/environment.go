@@ -1,6 +1,7 @@
-// Package testenv keeps the machine's own AWS settings from tests, and gives
-// them others.
-package testenv
+// Package awstest holds what the tests of both modules share: an environment
+// without the machine's AWS settings, a source of credentials and the authority
+// that judges tokens signed with them, and the ends of a network in memory.
+package awstest
 
 import (
 	"os"
@@ -25,10 +26,11 @@ func Isolate(home string, prefixes ...string) (restore func()) {
 	}
 	os.Setenv("HOME", home)
 	os.Setenv("USERPROFILE", home)
-	// The SDK looked for the home directory before anybody could set it.
+	// The SDK resolves the home directory at init, so HOME alone changes nothing.
 	os.Setenv("AWS_CONFIG_FILE", filepath.Join(home, ".aws", "config"))
 	os.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(home, ".aws", "credentials"))
-	os.Setenv("AWS_EC2_METADATA_DISABLED", "true") // nothing but loopback
+	// The default chain would ask an address outside the machine for a role.
+	os.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	return func() {
 		os.Clearenv()
 		for _, variable := range saved {
@@ -55,6 +57,27 @@ func Set(t *testing.T, env map[string]string) {
 	t.Helper()
 	for name, value := range env {
 		t.Setenv(name, value)
+	}
+}
+
+// SetUntil sets variables until the function that it returns is called, for a
+// test that becomes parallel afterwards, which t.Setenv forbids.
+func SetUntil(env map[string]string) (restore func()) {
+	saved := map[string]string{}
+	for name, value := range env {
+		if before, ok := os.LookupEnv(name); ok {
+			saved[name] = before
+		}
+		os.Setenv(name, value)
+	}
+	return func() {
+		for name := range env {
+			if before, ok := saved[name]; ok {
+				os.Setenv(name, before)
+			} else {
+				os.Unsetenv(name)
+			}
+		}
 	}
 }
 

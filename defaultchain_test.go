@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,31 +16,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
-
-// acceptNext verifies the next token of provider for region and keys.
-func acceptNext(t *testing.T, provider *bedrocktoken.Provider, region string, creds aws.Credentials) {
-	t.Helper()
-	token, err := provider.Token(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accept(t, token, region, creds)
-}
-
-// printing returns a command that prints a file.
-func printing(file string) string {
-	if runtime.GOOS == "windows" {
-		return "type " + file
-	}
-	return "cat '" + file + "'"
-}
 
 // Region and profile stay as they were when the Provider was made. The rest is
 // looked up for each retrieval.
 func TestResolvedOnce(t *testing.T) {
-	testenv.WriteConfig(t, `
+	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
 aws_access_key_id = default
@@ -74,12 +54,12 @@ aws_secret_access_key = secret
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, test.env)
+			awstest.Set(t, test.env)
 			provider, err := bedrocktoken.NewProvider(t.Context(), test.opts...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			testenv.Set(t, test.later)
+			awstest.Set(t, test.later)
 			acceptNext(t, provider, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
 			if provider.Region() != test.region {
 				t.Errorf("region %q, want %q", provider.Region(), test.region)
@@ -88,10 +68,49 @@ aws_secret_access_key = secret
 	}
 }
 
+// With region and credentials given, or a config, settings that would make any
+// loading fail do no harm.
+func TestNothingIsLoaded(t *testing.T) {
+	awstest.Set(t, map[string]string{
+		"AWS_PROFILE":                "nobody",
+		"AWS_CA_BUNDLE":              "/does/not/exist",
+		"AWS_REGION":                 "x y",
+		"AWS_MAX_ATTEMPTS":           "many",
+		"AWS_ROLE_ARN":               "x",
+		"AWS_ACCESS_KEY_ID":          "half",
+		"AWS_DEFAULTS_MODE":          "none such",
+		"AWS_CONFIG_FILE":            t.TempDir(),
+		"AWS_STS_REGIONAL_ENDPOINTS": "none such",
+	})
+	provider := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
+	for name, opts := range map[string][]bedrocktoken.Option{
+		"region and credentials":              {bedrocktoken.WithRegion(region), provider},
+		"region, credentials and profile":     {bedrocktoken.WithRegion(region), provider, bedrocktoken.WithProfile("nobody")},
+		"config":                              {bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static(accessKeyID, secretKey, "")})},
+		"config with region, and credentials": {bedrocktoken.WithConfig(aws.Config{Region: region}), provider},
+		"config with credentials, and region": {bedrocktoken.WithConfig(aws.Config{Credentials: static(accessKeyID, secretKey, "")}), bedrocktoken.WithRegion(region)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+		})
+	}
+	for name, opt := range map[string]bedrocktoken.Option{"region alone": bedrocktoken.WithRegion(region), "credentials alone": provider} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := bedrocktoken.ProvideToken(t.Context(), opt); err == nil {
+				t.Error("no error: these settings do no harm when loaded, so the test shows nothing")
+			}
+		})
+	}
+}
+
 // Web identity in the environment precedes AWS_PROFILE, at first and later.
 func TestWebIdentityBeforeProfile(t *testing.T) {
-	testenv.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
-	testenv.Set(t, map[string]string{
+	awstest.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+	awstest.Set(t, map[string]string{
 		"AWS_REGION": region, "AWS_PROFILE": "team",
 		"AWS_WEB_IDENTITY_TOKEN_FILE": filepath.Join(t.TempDir(), "not there"), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x",
 	})
@@ -105,7 +124,7 @@ func TestWebIdentityBeforeProfile(t *testing.T) {
 // that is in use. A file that is missing or broken for a while does no harm.
 func TestReplacedKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials")
-	testenv.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
+	awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -158,9 +177,9 @@ func TestReplacedKeys(t *testing.T) {
 
 // The SDK takes no offense at an AWS_DEFAULT_PROFILE that is not there.
 func TestNoSuchDefaultProfile(t *testing.T) {
-	creds := new(authority).issue(time.Hour)
+	creds := new(authority).Issue(time.Hour)
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) { writeCredentials(w, creds) })
-	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
+	awstest.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
 	token, err := bedrocktoken.ProvideToken(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +205,7 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 			if err := os.WriteFile(file, []byte("[default]\naws_access_key_id = own\naws_secret_access_key = secret\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			testenv.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL})
+			awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region, "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL})
 			synctest.Test(t, func(t *testing.T) {
 				provider, err := bedrocktoken.NewProvider(t.Context())
 				if err != nil {
@@ -222,7 +241,7 @@ func TestCredentialProcess(t *testing.T) {
 	for name, expires := range map[string]bool{"without an expiration": false, "with one": true} {
 		t.Run(name, func(t *testing.T) {
 			output := filepath.Join(t.TempDir(), "output")
-			testenv.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+printing(output)+"\n")
+			awstest.WriteConfig(t, "[default]\nregion = "+region+"\ncredential_process = "+printing(output)+"\n")
 			synctest.Test(t, func(t *testing.T) {
 				prints := func(id string) {
 					t.Helper()
@@ -270,19 +289,19 @@ func TestEnvironmentExpiration(t *testing.T) {
 	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_SESSION_TOKEN": sessionToken, "AWS_REGION": region}
 	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
 	synctest.Test(t, func(t *testing.T) {
+		awstest.Set(t, keys)
 		hour := time.Now().Add(time.Hour).UTC()
 		for name, value := range map[string]string{
 			"UTC":         hour.Format(time.RFC3339),
 			"offset":      hour.In(time.FixedZone("", -7*3600)).Format(time.RFC3339),
 			"nanoseconds": hour.Format(time.RFC3339Nano),
 		} {
-			restore := setenv(keys, map[string]string{"AWS_CREDENTIAL_EXPIRATION": value})
+			t.Setenv("AWS_CREDENTIAL_EXPIRATION", value)
 			provider, err := bedrocktoken.NewProvider(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			token, err := provider.RetrieveBearerToken(t.Context())
-			restore()
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -301,7 +320,7 @@ func TestEnvironmentExpiration(t *testing.T) {
 		"control":        {"a\x1b[31m", `AWS_CREDENTIAL_EXPIRATION is "a\x1b[31m"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, keys)
+			awstest.Set(t, keys)
 			t.Setenv("AWS_CREDENTIAL_EXPIRATION", test.value)
 			token, err := bedrocktoken.ProvideToken(t.Context())
 			if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
@@ -314,13 +333,13 @@ func TestEnvironmentExpiration(t *testing.T) {
 	}
 
 	// It is not about other credentials.
-	testenv.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
+	awstest.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
 	for name, opts := range map[string][]bedrocktoken.Option{
 		"WithProfile":             {bedrocktoken.WithProfile("team")},
 		"WithCredentialsProvider": {bedrocktoken.WithCredentialsProvider(static("team", "secret", ""))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Set(t, keys)
+			awstest.Set(t, keys)
 			t.Setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z")
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
 			if err != nil {
@@ -329,41 +348,6 @@ func TestEnvironmentExpiration(t *testing.T) {
 			accept(t, token, region, aws.Credentials{AccessKeyID: "team", SecretAccessKey: "secret"})
 		})
 	}
-}
-
-// setenv is for tests that cannot use t.Setenv.
-func setenv(settings ...map[string]string) (restore func()) {
-	saved := map[string]string{}
-	for _, setting := range settings {
-		for name, value := range setting {
-			saved[name] = os.Getenv(name)
-			os.Setenv(name, value)
-		}
-	}
-	return func() {
-		for name, value := range saved {
-			if value == "" {
-				os.Unsetenv(name)
-			} else {
-				os.Setenv(name, value)
-			}
-		}
-	}
-}
-
-// A container is a credentials endpoint such as ECS has.
-func newContainer(t *testing.T, answer http.HandlerFunc) *httptest.Server {
-	server := httptest.NewUnstartedServer(answer)
-	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive a bubble
-	server.Start()
-	t.Cleanup(server.Close)
-	return server
-}
-
-func writeCredentials(w http.ResponseWriter, creds aws.Credentials) {
-	json.NewEncoder(w).Encode(map[string]any{
-		"AccessKeyId": creds.AccessKeyID, "SecretAccessKey": creds.SecretAccessKey, "Token": creds.SessionToken, "Expiration": creds.Expires,
-	})
 }
 
 // The default chain keeps the promises of a raw provider. The HTTP is real, but
@@ -380,7 +364,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 		writeCredentials(w, creds)
 	})
-	testenv.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+	awstest.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
 
 	synctest.Test(t, func(t *testing.T) {
 		var authority authority
@@ -403,7 +387,7 @@ func TestDefaultChain(t *testing.T) {
 		if n := calls.Load(); n != 0 {
 			t.Errorf("%d retrievals before the first token", n)
 		}
-		first := authority.issue(time.Hour)
+		first := authority.Issue(time.Hour)
 		next(first, nil)
 		get(first)
 		get(first)
@@ -412,7 +396,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 
 		// Renewed in the background, with the true end reported.
-		second := authority.issue(2 * time.Hour)
+		second := authority.Issue(2 * time.Hour)
 		next(second, nil)
 		time.Sleep(time.Until(first.Expires.Add(-5 * time.Minute)))
 		get(first)
@@ -431,7 +415,7 @@ func TestDefaultChain(t *testing.T) {
 		}
 
 		// Seconds are all that there is.
-		third := authority.issue(7 * time.Second)
+		third := authority.Issue(7 * time.Second)
 		next(third, nil)
 		get(third)
 	})
@@ -439,7 +423,7 @@ func TestDefaultChain(t *testing.T) {
 
 // A request of the default chain that is never answered is sent again in time.
 func TestHungRequest(t *testing.T) {
-	creds := new(authority).issue(time.Hour)
+	creds := new(authority).Issue(time.Hour)
 	asked := make(chan struct{}, 9)
 	var calls atomic.Int32
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -450,7 +434,7 @@ func TestHungRequest(t *testing.T) {
 		}
 		writeCredentials(w, creds)
 	})
-	restore := setenv(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
+	restore := awstest.SetUntil(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region})
 	start := time.Now()
 	type result struct {
 		token string

@@ -1,0 +1,225 @@
+package bedrocktoken_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/smithy-go/auth/bearer"
+	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
+	"github.com/bedrocktoken/bedrocktoken/internal/verify"
+)
+
+func TestMain(m *testing.M) { os.Exit(awstest.Main(m)) }
+
+const (
+	accessKeyID  = "AKIAIOSFODNN7EXAMPLE"
+	secretKey    = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	sessionToken = "IQoJb3JpZ2luX2VjEXAMPLE/session+token=="
+	region       = "us-east-1"
+)
+
+var errOutage = errors.New("the source is out of order")
+
+func static(accessKeyID, secretKey, sessionToken string) aws.CredentialsProvider {
+	return credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, sessionToken)
+}
+
+// providers returns every kind of provider of creds.
+func providers(creds aws.Credentials) map[string]aws.CredentialsProvider {
+	raw := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
+	return map[string]aws.CredentialsProvider{
+		"static": credentials.StaticCredentialsProvider{Value: creds},
+		"raw":    raw,
+		"cached": aws.NewCredentialsCache(raw),
+	}
+}
+
+func failing(err error) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })
+}
+
+func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrocktoken.Option) *bedrocktoken.Provider {
+	t.Helper()
+	opts = append([]bedrocktoken.Option{bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)}, opts...)
+	provider, err := bedrocktoken.NewProvider(t.Context(), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return provider
+}
+
+// accept verifies a token for keys that no lookup is needed for.
+func accept(t testing.TB, token, region string, creds aws.Credentials) verify.Token {
+	t.Helper()
+	service := verify.Service{Region: region, Secret: func(id, session string) (string, error) {
+		if id != creds.AccessKeyID || session != creds.SessionToken {
+			return "", errors.New("not the credentials that were given")
+		}
+		return creds.SecretAccessKey, nil
+	}}
+	verified, err := service.Verify(token)
+	if err != nil {
+		t.Fatalf("the token is refused: %v", err)
+	}
+	return verified
+}
+
+func acceptStatic(t *testing.T, token string) {
+	t.Helper()
+	accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+}
+
+// acceptNext verifies the next token of provider for region and keys.
+func acceptNext(t *testing.T, provider *bedrocktoken.Provider, region string, creds aws.Credentials) {
+	t.Helper()
+	token, err := provider.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept(t, token, region, creds)
+}
+
+// An authority is that of this package's tests, whose tokens are for region.
+type authority struct{ awstest.Authority }
+
+func (a *authority) verify(token string) (verify.Token, error) { return a.Verify(token, region) }
+
+// token returns a token of provider that is found good, or ends the test.
+func (a *authority) token(t *testing.T, provider *bedrocktoken.Provider) (bearer.Token, verify.Token) {
+	t.Helper()
+	token, err := provider.RetrieveBearerToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, err := a.verify(token.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token, verified
+}
+
+// A bench is a Provider of credentials that live for an hour, unless retrieve is
+// changed, and tells who signed its tokens and how long the call took.
+type bench struct {
+	*testing.T
+	authority
+	source   *awstest.Source
+	provider *bedrocktoken.Provider
+	over     chan struct{} // closed when the test is
+}
+
+// onBench calls test in a bubble.
+func onBench(t *testing.T, test func(b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{T: t, over: make(chan struct{})}
+		defer time.Sleep(time.Hour) // retrievals end with it
+		defer close(b.over)
+		b.source = awstest.NewSource(b.hourLong)
+		b.provider = newProvider(t, b.source)
+		test(b)
+	})
+}
+
+// hourLong is what the source does at first: it issues credentials for an hour.
+func (b *bench) hourLong(context.Context) (aws.Credentials, error) { return b.Issue(time.Hour), nil }
+
+// get wants a token signed with the nth credentials issued, counted from 0, after
+// a wait.
+func (b *bench) get(nth int, wait time.Duration) {
+	b.Helper()
+	asked := time.Now()
+	token, verified := b.token(b.T, b.provider)
+	if want := b.Nth(nth); verified.AccessKeyID != want.AccessKeyID || !token.Expires.Equal(want.Expires) {
+		b.Errorf("signed by %s until %v, want %s until %v", verified.AccessKeyID, token.Expires, want.AccessKeyID, want.Expires)
+	}
+	if waited := time.Since(asked); waited != wait {
+		b.Errorf("waited for %v, want %v", waited, wait)
+	}
+	if late := time.Since(verified.SigningTime); late >= time.Second {
+		b.Errorf("signed %v ago", late)
+	}
+}
+
+// fail wants an error after a wait, and returns it.
+func (b *bench) fail(wait time.Duration) error {
+	b.Helper()
+	asked := time.Now()
+	token, err := b.provider.Token(b.Context())
+	if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
+		b.Fatalf("got %q and error %v, want ErrCredentials", token, err)
+	}
+	if waited := time.Since(asked); waited != wait {
+		b.Errorf("waited for %v, want %v", waited, wait)
+	}
+	return err
+}
+
+// retrievals wants so many to have begun.
+func (b *bench) retrievals(want int) {
+	b.Helper()
+	synctest.Wait()
+	if n := b.source.Calls(); n != want {
+		b.Errorf("%d retrievals, want %d", n, want)
+	}
+}
+
+// hang makes the source take no notice of its context, or no other notice than
+// that it ends, until the test is over.
+func (b *bench) hang(heedsContext bool) {
+	b.source.Set(func(ctx context.Context) (aws.Credentials, error) {
+		if !heedsContext {
+			ctx = context.Background()
+		}
+		select {
+		case <-ctx.Done():
+			return aws.Credentials{}, ctx.Err()
+		case <-b.over:
+			return aws.Credentials{}, errOutage
+		}
+	})
+}
+
+func sleepUntil(moment time.Time) { time.Sleep(time.Until(moment)) }
+
+// A container is a credentials endpoint such as ECS has.
+func newContainer(t *testing.T, answer http.HandlerFunc) *httptest.Server {
+	server := httptest.NewUnstartedServer(answer)
+	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive a bubble
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func writeCredentials(w http.ResponseWriter, creds aws.Credentials) {
+	json.NewEncoder(w).Encode(map[string]any{
+		"AccessKeyId": creds.AccessKeyID, "SecretAccessKey": creds.SecretAccessKey, "Token": creds.SessionToken, "Expiration": creds.Expires,
+	})
+}
+
+// printing returns a command that prints a file.
+func printing(file string) string {
+	if runtime.GOOS == "windows" {
+		return "type " + file
+	}
+	return "cat '" + file + "'"
+}
+
+// raceDetector reports whether it is at work: what is long runs short under it.
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
