@@ -19,9 +19,9 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-// Region and profile stay as they were when the Provider was made. The rest is
-// looked up for each retrieval.
-func TestResolvedOnce(t *testing.T) {
+// NewProvider fixes the region and the profile. All else is read again for each
+// retrieval.
+func TestRegionAndProfileAreFixed(t *testing.T) {
 	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
@@ -68,9 +68,9 @@ aws_secret_access_key = secret
 	}
 }
 
-// With region and credentials given, or a config, settings that would make any
-// loading fail do no harm.
-func TestNothingIsLoaded(t *testing.T) {
+// With region and credentials given nothing is loaded: settings with which no
+// config can be loaded do no harm.
+func TestNothingIsLoadedNeedlessly(t *testing.T) {
 	awstest.Set(t, map[string]string{
 		"AWS_PROFILE":                "nobody",
 		"AWS_CA_BUNDLE":              "/does/not/exist",
@@ -84,11 +84,8 @@ func TestNothingIsLoaded(t *testing.T) {
 	})
 	provider := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
 	for name, opts := range map[string][]bedrocktoken.Option{
-		"region and credentials":              {bedrocktoken.WithRegion(region), provider},
-		"region, credentials and profile":     {bedrocktoken.WithRegion(region), provider, bedrocktoken.WithProfile("nobody")},
-		"config":                              {bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static(accessKeyID, secretKey, "")})},
-		"config with region, and credentials": {bedrocktoken.WithConfig(aws.Config{Region: region}), provider},
-		"config with credentials, and region": {bedrocktoken.WithConfig(aws.Config{Credentials: static(accessKeyID, secretKey, "")}), bedrocktoken.WithRegion(region)},
+		"region and credentials":          {bedrocktoken.WithRegion(region), provider},
+		"region, credentials and profile": {bedrocktoken.WithRegion(region), provider, bedrocktoken.WithProfile("nobody")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
@@ -107,8 +104,8 @@ func TestNothingIsLoaded(t *testing.T) {
 	}
 }
 
-// Web identity in the environment precedes AWS_PROFILE, at first and later.
-func TestWebIdentityBeforeProfile(t *testing.T) {
+// A web identity in the environment precedes AWS_PROFILE.
+func TestWebIdentityPrecedesProfile(t *testing.T) {
 	awstest.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
 	awstest.Set(t, map[string]string{
 		"AWS_REGION": region, "AWS_PROFILE": "team",
@@ -120,9 +117,10 @@ func TestWebIdentityBeforeProfile(t *testing.T) {
 	}
 }
 
-// What a login tool writes into the shared credentials file reaches a Provider
-// that is in use. A file that is missing or broken for a while does no harm.
-func TestReplacedKeys(t *testing.T) {
+// A Provider that is in use picks up what a login tool writes into the shared
+// credentials file. It uses the keys that it holds while the file is missing or
+// broken.
+func TestReplacedKeysArePickedUp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials")
 	awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
 	write := func(text string) {
@@ -144,9 +142,9 @@ func TestReplacedKeys(t *testing.T) {
 			t.Helper()
 			acceptNext(t, provider, region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret", SessionToken: "session"})
 		}
-		// A lookup takes no time by the bubble's clock, but the call that sets it off
+		// A retrieval takes no time by the bubble's clock, but the call that begins it
 		// does not wait for it.
-		lookUp := func(before, after string) {
+		renew := func(before, after string) {
 			t.Helper()
 			time.Sleep(5 * time.Minute)
 			get(before)
@@ -154,19 +152,19 @@ func TestReplacedKeys(t *testing.T) {
 			get(after)
 		}
 		get("first")
-		lookUp("first", "first")
+		renew("first", "first")
 		write(keys("second"))
-		lookUp("first", "second")
+		renew("first", "second")
 		for _, wrong := range []string{
 			"", "[default]\naws_access_key_id = half\n", "[default\nx", keys("with a blank"), "[default]\nrole_arn = x\nsource_profile = default\n",
 		} {
 			write(wrong)
-			lookUp("second", "second")
+			renew("second", "second")
 		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		lookUp("second", "second")
+		renew("second", "second")
 		write(keys("third"))
 		time.Sleep(10 * time.Second)
 		get("second")
@@ -175,8 +173,8 @@ func TestReplacedKeys(t *testing.T) {
 	})
 }
 
-// The SDK takes no offense at an AWS_DEFAULT_PROFILE that is not there.
-func TestNoSuchDefaultProfile(t *testing.T) {
+// AWS_DEFAULT_PROFILE may name a profile that does not exist, as in the SDK.
+func TestMissingDefaultProfileIsIgnored(t *testing.T) {
 	creds := new(authority).Issue(time.Hour)
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) { writeCredentials(w, creds) })
 	awstest.Set(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, "AWS_REGION": region, "AWS_DEFAULT_PROFILE": "nobody"})
@@ -187,8 +185,9 @@ func TestNoSuchDefaultProfile(t *testing.T) {
 	accept(t, token, region, creds)
 }
 
-// On a host with a role of its own, too: the SDK falls back on that.
-func TestHostIsAnotherIdentity(t *testing.T) {
+// While the keys are missing from the shared credentials file, the SDK falls back on
+// the role of the host. It is another identity, and the held keys are used instead.
+func TestHostRoleDoesNotReplaceKeys(t *testing.T) {
 	for name, life := range map[string]time.Duration{"role that expires": 6 * time.Hour, "keys that do not": 0} {
 		t.Run(name, func(t *testing.T) {
 			host := aws.Credentials{AccessKeyID: "host", SecretAccessKey: "secret", SessionToken: "session"}
@@ -224,7 +223,7 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 					t.Error("the host was not asked, so the test shows nothing")
 				}
 
-				// Where there is nothing else, the host's is the identity.
+				// A Provider that holds no keys uses the role of the host.
 				provider, err = bedrocktoken.NewProvider(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -235,9 +234,9 @@ func TestHostIsAnotherIdentity(t *testing.T) {
 	}
 }
 
-// A credential_process that names no expiration is run once, and one that does
-// before its credentials expire.
-func TestCredentialProcess(t *testing.T) {
+// A credential_process that reports no expiration is run once, since it may prompt.
+// One that does is run again before its credentials expire.
+func TestCredentialProcessIsRun(t *testing.T) {
 	for name, expires := range map[string]bool{"without an expiration": false, "with one": true} {
 		t.Run(name, func(t *testing.T) {
 			output := filepath.Join(t.TempDir(), "output")
@@ -285,6 +284,8 @@ func TestCredentialProcess(t *testing.T) {
 	}
 }
 
+// AWS_CREDENTIAL_EXPIRATION, which the SDK ignores, is the expiration of the keys in
+// the environment. It has to be a time, and does not apply to other credentials.
 func TestEnvironmentExpiration(t *testing.T) {
 	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_SESSION_TOKEN": sessionToken, "AWS_REGION": region}
 	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
@@ -332,7 +333,6 @@ func TestEnvironmentExpiration(t *testing.T) {
 		})
 	}
 
-	// It is not about other credentials.
 	awstest.WriteConfig(t, "[profile team]\naws_access_key_id = team\naws_secret_access_key = secret\n")
 	for name, opts := range map[string][]bedrocktoken.Option{
 		"WithProfile":             {bedrocktoken.WithProfile("team")},
@@ -350,9 +350,9 @@ func TestEnvironmentExpiration(t *testing.T) {
 	}
 }
 
-// The default chain keeps the promises of a raw provider. The HTTP is real, but
-// the time is the bubble's.
-func TestDefaultChain(t *testing.T) {
+// The credentials of the default chain are renewed like those of a given source. The
+// HTTP is real, but the time is the bubble's.
+func TestDefaultChainIsRenewed(t *testing.T) {
 	var issue atomic.Pointer[func() (aws.Credentials, error)]
 	var calls atomic.Int32
 	server := newContainer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -395,7 +395,7 @@ func TestDefaultChain(t *testing.T) {
 			t.Errorf("%d retrievals for two tokens", n)
 		}
 
-		// Renewed in the background, with the true end reported.
+		// The renewal is in the background, and the true expiry is reported.
 		second := authority.Issue(2 * time.Hour)
 		next(second, nil)
 		time.Sleep(time.Until(first.Expires.Add(-5 * time.Minute)))
@@ -403,7 +403,7 @@ func TestDefaultChain(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		get(second)
 
-		// An outage is not seen until the credentials have expired.
+		// In an outage the credentials are used until they expire.
 		next(aws.Credentials{}, errOutage)
 		for _, left := range []time.Duration{5 * time.Minute, time.Minute, time.Nanosecond} {
 			time.Sleep(time.Until(second.Expires.Add(-left)))
@@ -414,15 +414,16 @@ func TestDefaultChain(t *testing.T) {
 			t.Errorf("error %v, want ErrCredentials around the endpoint's", err)
 		}
 
-		// Seconds are all that there is.
+		// Credentials that live for seconds are used if there are no others.
 		third := authority.Issue(7 * time.Second)
 		next(third, nil)
 		get(third)
 	})
 }
 
-// A request of the default chain that is never answered is sent again in time.
-func TestHungRequest(t *testing.T) {
+// A request of the default chain that is not answered is sent again before the
+// retrieval times out.
+func TestHungRequestIsSentAgain(t *testing.T) {
 	creds := new(authority).Issue(time.Hour)
 	asked := make(chan struct{}, 9)
 	var calls atomic.Int32
@@ -447,7 +448,7 @@ func TestHungRequest(t *testing.T) {
 	}()
 	<-asked
 	restore()
-	t.Parallel() // for it takes real time: the environment has been read
+	t.Parallel() // since it takes real time; the environment has been read
 
 	got := <-results
 	if got.err != nil {

@@ -1,12 +1,14 @@
 package bedrocktoken_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -33,9 +35,34 @@ func chainOf(err error) []error {
 	return chain
 }
 
-// The SDK's error quotes what the process printed. Nothing of ours does, nor does
-// anything that it wraps.
-func TestProcessErrors(t *testing.T) {
+// The error of a source is wrapped, by a raw provider as by one in a cache.
+func TestErrorWrapsTheSource(t *testing.T) {
+	t.Run("failing source", func(t *testing.T) {
+		failing := failing(fmt.Errorf("the source says: %w", &sourceError{code: 42}))
+		for kind, provider := range map[string]aws.CredentialsProvider{"raw": failing, "cached": aws.NewCredentialsCache(failing)} {
+			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
+			var cause *sourceError
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &cause) || cause.code != 42 || token != "" {
+				t.Errorf("%s: got %q and error %v, want ErrCredentials around a sourceError", kind, token, err)
+			}
+		}
+	})
+	// A source's own timeout does not mean that the caller's context is done.
+	t.Run("source timed out", func(t *testing.T) {
+		_, err := newProvider(t, failing(context.DeadlineExceeded)).Token(t.Context())
+		if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v", err)
+		}
+	})
+}
+
+type sourceError struct{ code int }
+
+func (e *sourceError) Error() string { return "code " + strconv.Itoa(e.code) }
+
+// No error shows what a credential_process printed, which may be the keys, nor does
+// any error that it wraps. The SDK's own errors quote the output.
+func TestErrorHidesProcessOutput(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "output")
 	for name, printed := range map[string]string{
 		"more than JSON":     "a warning\n" + `{"Version": 1, "AccessKeyId": "x", "SecretAccessKey": "` + secretKey + `"}`,
@@ -63,7 +90,7 @@ source_profile = default
 					t.Fatalf("error is %v", err)
 				}
 				if strings.Count(err.Error(), "failed to refresh cached credentials") != 1 {
-					t.Errorf("not for a program that looks for it: %v", err)
+					t.Errorf("not once \"failed to refresh cached credentials\": %v", err)
 				}
 				var process *processcreds.ProviderError
 				if errors.As(err, &process) {
@@ -87,7 +114,7 @@ source_profile = default
 			t.Errorf("error is %v", err)
 		}
 	})
-	// Somebody may have wrapped it in words that hide where it begins.
+	// A source may wrap it in a text in which the output cannot be found.
 	t.Run("wrapped", func(t *testing.T) {
 		cause := errors.New("the cause")
 		inner := &processcreds.ProviderError{Err: fmt.Errorf("output %s: %w", secretKey, cause)}
@@ -113,8 +140,8 @@ source_profile = default
 	})
 }
 
-// Odd errors of a source make nothing panic.
-func TestOddErrors(t *testing.T) {
+// An error of a source that is a nil pointer or cannot be compared causes no panic.
+func TestOddErrorsCauseNoPanic(t *testing.T) {
 	for name, odd := range map[string]error{
 		"nil pointer":    (*url.Error)(nil),
 		"another one":    (*os.PathError)(nil),
@@ -143,8 +170,9 @@ type hiding struct{ error }
 func (h hiding) Error() string { return "in other words: " + strings.ToUpper(h.error.Error()) }
 func (h hiding) Unwrap() error { return h.error }
 
-// What a source says is passed on, but never control characters or pages.
-func TestForeignText(t *testing.T) {
+// The text of a source's error is shown without control characters and up to 500
+// bytes.
+func TestErrorTextIsBounded(t *testing.T) {
 	const refresh = "failed to refresh cached credentials, "
 	for name, test := range map[string]struct{ said, want string }{
 		"plain":               {"no route to host", "no route to host"},

@@ -14,12 +14,14 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-func TestRegion(t *testing.T) {
-	good := []string{
+// A region has to be a DNS label, since it becomes part of an address. Anything
+// else is ErrRegion, before a credential is retrieved.
+func TestRegionIsChecked(t *testing.T) {
+	valid := []string{
 		"us-east-1", "ap-northeast-3", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "mx-central-1",
 		"local", "9", strings.Repeat("a", 63),
 	}
-	for _, region := range good {
+	for _, region := range valid {
 		t.Run(region, func(t *testing.T) {
 			token, err := bedrocktoken.ProvideToken(t.Context(),
 				bedrocktoken.WithRegion(region),
@@ -30,28 +32,33 @@ func TestRegion(t *testing.T) {
 			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
 		})
 	}
-	bad := []string{
+	good := newProvider(t, static(accessKeyID, secretKey, ""))
+	invalid := []string{
 		" ", " us-east-1", "us-east-1 ", "us east 1", "us-east-1\n", "\tus-east-1", "us-east-1\x00", "us\r\neast",
 		"us-east-1/bedrock", "us-east-1&x=y", "us-east-1?x", "us-east-1#", "us.east.1", "us_east_1", "us-east-1,us-west-2",
 		"US-EAST-1", "us-East-1", "-us-east-1", "us-east-1-", "us--east-1", "-", "--",
 		"us-éast-1", "us-east-１", "us\u2010east\u20101", "\xff\xfe", "%75s-east-1", "aws-global*",
 		strings.Repeat("a", 64), strings.Repeat("us-", 100000),
 	}
-	for _, region := range bad {
+	for _, region := range invalid {
 		t.Run(fmt.Sprintf("%.30q", region), func(t *testing.T) {
 			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
 				return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}, nil
 			})
-			for name, opt := range map[string]bedrocktoken.Option{
-				"WithRegion": bedrocktoken.WithRegion(region),
-				"WithConfig": bedrocktoken.WithConfig(aws.Config{Region: region}),
-			} {
-				token, err := bedrocktoken.ProvideToken(t.Context(), opt, bedrocktoken.WithCredentialsProvider(source))
-				if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
-					t.Fatalf("%s: got %q and error %v, want ErrRegion", name, token, err)
+			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source))
+			if token != "" {
+				t.Errorf("got %q", token)
+			}
+			other, otherErr := good.ForRegion(region)
+			if other != nil {
+				t.Error("ForRegion returned a Provider")
+			}
+			for function, err := range map[string]error{"ProvideToken": err, "ForRegion": otherErr} {
+				if !errors.Is(err, bedrocktoken.ErrRegion) {
+					t.Fatalf("%s: error %v, want ErrRegion", function, err)
 				}
 				if shown := fmt.Sprintf("%.20q", region); !strings.Contains(err.Error(), shown[:len(shown)-1]) || len(err.Error()) > 1000 {
-					t.Errorf("%s: the error does not show the value: %v", name, err)
+					t.Errorf("%s: the error does not show the value: %v", function, err)
 				}
 			}
 			if n := source.Calls(); n != 0 {
@@ -61,7 +68,9 @@ func TestRegion(t *testing.T) {
 	}
 }
 
-func TestResolveRegion(t *testing.T) {
+// The region is that of WithRegion, else of AWS_REGION, of AWS_DEFAULT_REGION or of
+// the profile. Tokens are signed for it, and Region returns it.
+func TestRegionComesFrom(t *testing.T) {
 	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
@@ -75,38 +84,35 @@ role_arn = arn:aws:iam::123456789012:role/x
 source_profile = team
 mfa_serial = arn:aws:iam::123456789012:mfa/x
 `)
-	loaded := bedrocktoken.WithConfig(aws.Config{Region: "from-config"})
 	tests := map[string]struct {
 		env  map[string]string
 		opts []bedrocktoken.Option
 		want string
 	}{
-		"default profile":       {nil, nil, "from-default-profile"},
-		"AWS_PROFILE":           {map[string]string{"AWS_PROFILE": "team"}, nil, "from-team-profile"},
-		"WithProfile":           {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile"},
-		"role is not looked at": {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("mfa")}, "from-mfa-profile"},
-		"empty WithProfile":     {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("")}, "from-default-profile"},
-		"AWS_DEFAULT_REGION":    {map[string]string{"AWS_DEFAULT_REGION": "from-default"}, nil, "from-default"},
-		"AWS_REGION":            {map[string]string{"AWS_DEFAULT_REGION": "from-default", "AWS_REGION": "from-env"}, nil, "from-env"},
-		"env before profile":    {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-env"},
-		"WithRegion":            {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("given")}, "given"},
-		"empty WithRegion":      {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("")}, "from-env"},
-		"the last counts":       {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("one"), nil, bedrocktoken.WithRegion("two")}, "two"},
-		"config":                {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{loaded}, "from-config"},
-		"config and region":     {nil, []bedrocktoken.Option{loaded, bedrocktoken.WithRegion("given")}, "given"},
-		"region and config":     {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("given"), loaded}, "given"},
-		"config, empty region":  {nil, []bedrocktoken.Option{loaded, bedrocktoken.WithRegion("")}, "from-config"},
-		"config, no profile":    {nil, []bedrocktoken.Option{loaded, bedrocktoken.WithProfile("")}, "from-config"},
+		"default profile":     {nil, nil, "from-default-profile"},
+		"AWS_PROFILE":         {map[string]string{"AWS_PROFILE": "team"}, nil, "from-team-profile"},
+		"WithProfile":         {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile"},
+		"role is not assumed": {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("mfa")}, "from-mfa-profile"},
+		"empty WithProfile":   {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("")}, "from-default-profile"},
+		"AWS_DEFAULT_REGION":  {map[string]string{"AWS_DEFAULT_REGION": "from-default"}, nil, "from-default"},
+		"AWS_REGION":          {map[string]string{"AWS_DEFAULT_REGION": "from-default", "AWS_REGION": "from-env"}, nil, "from-env"},
+		"env before profile":  {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-env"},
+		"WithRegion":          {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("given")}, "given"},
+		"empty WithRegion":    {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("")}, "from-env"},
+		"the last counts":     {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("one"), nil, bedrocktoken.WithRegion("two")}, "two"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
-			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
+			provider, err := bedrocktoken.NewProvider(t.Context(), opts...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			accept(t, token, test.want, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+			acceptNext(t, provider, test.want, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+			if got := provider.Region(); got != test.want {
+				t.Errorf("Region returns %q, want %q", got, test.want)
+			}
 		})
 	}
 
@@ -118,7 +124,6 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 		not    string
 	}{
 		"none":                         {says: []string{"WithRegion", "AWS_REGION", "AWS_DEFAULT_REGION", "profile"}},
-		"config without":               {env: map[string]string{"AWS_REGION": "from-env"}, opts: []bedrocktoken.Option{bedrocktoken.WithConfig(aws.Config{})}, says: []string{"WithConfig", "Region", "WithRegion"}, not: "AWS_"},
 		"bad AWS_REGION":               {env: map[string]string{"AWS_REGION": "US East"}, says: []string{`"US East"`}},
 		"bad region of profile":        {config: "[default]\nregion = us_east_1\n", says: []string{`"us_east_1"`}},
 		"profile that is not there":    {env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"nobody"}},
@@ -151,7 +156,10 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 	}
 }
 
-func TestResolveCredentials(t *testing.T) {
+// The credentials are those of WithCredentialsProvider, else of WithProfile, of the
+// environment or of the profile. What is found and does not work is an error: the
+// search does not go on to another identity.
+func TestCredentialsComeFrom(t *testing.T) {
 	awstest.WriteConfig(t, `
 [default]
 aws_access_key_id = from-default-profile
@@ -171,7 +179,6 @@ credential_process = /does/not/exist
 `)
 	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret"}
 	given := bedrocktoken.WithCredentialsProvider(static("given", "secret", ""))
-	loaded := bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static("from-config", "secret", "")})
 	tests := map[string]struct {
 		env  map[string]string
 		opts []bedrocktoken.Option
@@ -183,11 +190,7 @@ credential_process = /does/not/exist
 		"WithProfile before env":  {env, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile"},
 		"given":                   {env, []bedrocktoken.Option{given}, "given"},
 		"given, and profile":      {nil, []bedrocktoken.Option{given, bedrocktoken.WithProfile("team")}, "given"},
-		"config":                  {env, []bedrocktoken.Option{loaded}, "from-config"},
-		"config and given":        {env, []bedrocktoken.Option{loaded, given}, "given"},
-		"given and config":        {env, []bedrocktoken.Option{given, loaded}, "given"},
 		"nil":                     {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nil)}, "from-env"},
-		"nil, config":             {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nil), loaded}, "from-config"},
 		"nil takes back":          {env, []bedrocktoken.Option{given, bedrocktoken.WithCredentialsProvider(nil)}, "from-env"},
 		"nil option":              {env, []bedrocktoken.Option{nil}, "from-env"},
 		"half in the environment": {map[string]string{"AWS_ACCESS_KEY_ID": "half"}, nil, "from-default-profile"},
@@ -221,7 +224,8 @@ credential_process = /does/not/exist
 			}
 		})
 	}
-	// A mistake is not another identity.
+	// A provider that cannot be called is a mistake, for which the default chain
+	// would be another identity.
 	var (
 		nilPointer *credentials.StaticCredentialsProvider
 		nilCache   *aws.CredentialsCache
@@ -240,8 +244,6 @@ credential_process = /does/not/exist
 			for how, opts := range map[string][]bedrocktoken.Option{
 				"given":              {bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider)},
 				"given without more": {bedrocktoken.WithCredentialsProvider(provider)},
-				"given, and config":  {loaded, bedrocktoken.WithCredentialsProvider(provider)},
-				"in config":          {bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: provider})},
 			} {
 				made, err := bedrocktoken.NewProvider(t.Context(), opts...)
 				if !errors.Is(err, bedrocktoken.ErrCredentials) || made != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -18,8 +20,8 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-// The end of a token is that of its expiry or of its credentials.
-func TestExpires(t *testing.T) {
+// A token expires after its expiry, or with its credentials if that is earlier.
+func TestTokenExpiresWithCredentials(t *testing.T) {
 	const expiry = 30 * time.Minute
 	for _, life := range []time.Duration{expiry - time.Nanosecond, expiry, expiry + time.Nanosecond, 36 * time.Hour} {
 		t.Run(life.String(), func(t *testing.T) {
@@ -42,7 +44,7 @@ func TestExpires(t *testing.T) {
 			})
 		})
 	}
-	t.Run("for good", func(t *testing.T) {
+	t.Run("without an expiry", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, Expires: time.Now()} // but they cannot expire
 			for kind, source := range providers(creds) {
@@ -65,9 +67,9 @@ func TestExpires(t *testing.T) {
 	})
 }
 
-// A cache is used as it is: invalidating it shows at once, and so does its window
-// in the time that is reported, even if that has passed.
-func TestCacheUsedAsItIs(t *testing.T) {
+// An aws.CredentialsCache is asked for each token: invalidating it takes effect at
+// once, and the time that it reports counts, even if it has passed.
+func TestCredentialsCacheIsNotCached(t *testing.T) {
 	for _, life := range []time.Duration{time.Hour, 20 * time.Minute, 3 * time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			var authority authority
@@ -79,25 +81,19 @@ func TestCacheUsedAsItIs(t *testing.T) {
 				return authority.Issue(life), nil
 			})
 			cache := aws.NewCredentialsCache(source, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 20 * time.Minute })
-			for name, provider := range map[string]*bedrocktoken.Provider{
-				"given":     newProvider(t, cache),
-				"in config": newProvider(t, nil, bedrocktoken.WithConfig(aws.Config{Credentials: cache})),
-			} {
+			provider := newProvider(t, cache)
+			for range 3 {
+				token, verified := authority.token(t, provider)
+				if verified.AccessKeyID != authority.Newest().AccessKeyID {
+					t.Errorf("signed by %s, want %s", verified.AccessKeyID, authority.Newest().AccessKeyID)
+				}
+				if want := authority.Newest().Expires.Add(-20 * time.Minute); !token.Expires.Equal(want) {
+					t.Errorf("expires at %v, want %v", token.Expires, want)
+				}
 				cache.Invalidate()
-				before := source.Calls()
-				for range 3 {
-					token, verified := authority.token(t, provider)
-					if verified.AccessKeyID != authority.Newest().AccessKeyID {
-						t.Errorf("%s: signed by %s, want %s", name, verified.AccessKeyID, authority.Newest().AccessKeyID)
-					}
-					if want := authority.Newest().Expires.Add(-20 * time.Minute); !token.Expires.Equal(want) {
-						t.Errorf("%s: expires at %v, want %v", name, token.Expires, want)
-					}
-					cache.Invalidate()
-				}
-				if n := source.Calls() - before; n != 3 {
-					t.Errorf("%s: %d retrievals, want 3", name, n)
-				}
+			}
+			if n := source.Calls(); n != 3 {
+				t.Errorf("%d retrievals, want 3", n)
 			}
 			out = true
 			if _, err := newProvider(t, cache).Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errOutage) {
@@ -107,8 +103,9 @@ func TestCacheUsedAsItIs(t *testing.T) {
 	}
 }
 
-// Within a second the token stays the same, byte for byte, and costs nothing.
-func TestOneTokenASecond(t *testing.T) {
+// A Provider signs at most once a second. In between the token is the same and its
+// call allocates nothing, unless the credentials change or expire.
+func TestOneSignatureASecond(t *testing.T) {
 	get := func(t *testing.T, provider *bedrocktoken.Provider) string {
 		t.Helper()
 		token, err := provider.Token(t.Context())
@@ -155,8 +152,8 @@ func TestOneTokenASecond(t *testing.T) {
 			}
 		})
 	})
-	// The same access key ID says nothing.
-	t.Run("other secret or end", func(t *testing.T) {
+	// They can change and keep the access key ID.
+	t.Run("other secret or expiration", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var creds aws.Credentials
 			cache := aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil }))
@@ -208,7 +205,8 @@ func TestOneTokenASecond(t *testing.T) {
 	})
 }
 
-func TestCancelled(t *testing.T) {
+// A call returns when its context is done, whatever the source does.
+func TestContextEndsWait(t *testing.T) {
 	hanging := func(release <-chan struct{}, authority *authority) *awstest.Source {
 		return awstest.NewSource(func(context.Context) (aws.Credentials, error) { // deaf to its context
 			<-release
@@ -216,8 +214,8 @@ func TestCancelled(t *testing.T) {
 		})
 	}
 
-	// The first caller, whose call started the retrieval, leaves; so does one
-	// more; the rest are served by that same retrieval.
+	// The caller whose call began the retrieval leaves, and so does another. The same
+	// retrieval serves the rest.
 	t.Run("while the source hangs", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var authority authority
@@ -314,7 +312,7 @@ func TestCancelled(t *testing.T) {
 		}
 	})
 
-	// Both are ready: the credentials and the end of the caller's patience.
+	// The context is done at the moment at which the credentials come.
 	t.Run("at the same time", func(t *testing.T) {
 		for range 100 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -329,7 +327,7 @@ func TestCancelled(t *testing.T) {
 	})
 }
 
-// An endingContext ends after the first look at it.
+// An endingContext is done after the first call of Err.
 type endingContext struct {
 	context.Context
 	looks int
@@ -342,45 +340,78 @@ func (c *endingContext) Err() error {
 	return nil
 }
 
-func TestBadInput(t *testing.T) {
-	ctx := t.Context()
-	good := newProvider(t, static(accessKeyID, secretKey, ""))
+// A nil context is an error.
+func TestNilContext(t *testing.T) {
 	var none context.Context
-	tests := map[string]struct {
-		call func() (string, error)
-		want error
-	}{
-		"nil context":           {func() (string, error) { return bedrocktoken.ProvideToken(none) }, nil},
-		"nil context for token": {func() (string, error) { return good.Token(none) }, nil},
-		"zero Provider":         {func() (string, error) { return new(bedrocktoken.Provider).Token(ctx) }, bedrocktoken.ErrCredentials},
-		"nil Provider":          {func() (string, error) { return (*bedrocktoken.Provider)(nil).Token(ctx) }, bedrocktoken.ErrCredentials},
-		"empty config": {func() (string, error) {
-			return bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(aws.Config{}))
-		}, bedrocktoken.ErrRegion},
-		"config without credentials": {func() (string, error) {
-			return bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(aws.Config{Region: region}))
-		}, bedrocktoken.ErrCredentials},
-		"config with an empty cache": {func() (string, error) {
-			return bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: aws.NewCredentialsCache(nil)}))
-		}, bedrocktoken.ErrCredentials},
-		"config and profile": {func() (string, error) {
-			return bedrocktoken.ProvideToken(ctx, bedrocktoken.WithConfig(aws.Config{Region: region}), bedrocktoken.WithProfile("team"))
-		}, nil},
+	if token, err := bedrocktoken.ProvideToken(none); err == nil || token != "" {
+		t.Errorf("ProvideToken: got %q and error %v", token, err)
 	}
-	for name, test := range tests {
+	if token, err := newProvider(t, static(accessKeyID, secretKey, "")).Token(none); err == nil || token != "" {
+		t.Errorf("Token: got %q and error %v", token, err)
+	}
+}
+
+// A Provider that was not made by NewProvider returns errors and does not panic.
+func TestZeroProvider(t *testing.T) {
+	for name, provider := range map[string]*bedrocktoken.Provider{"nil": nil, "zero": new(bedrocktoken.Provider)} {
 		t.Run(name, func(t *testing.T) {
-			token, err := test.call()
-			if err == nil || token != "" || test.want != nil && !errors.Is(err, test.want) {
-				t.Errorf("got %q and error %v, want %v", token, err, test.want)
+			if got := provider.Region(); got != "" {
+				t.Errorf("Region returns %q", got)
 			}
-			if name == "config and profile" && (!strings.Contains(err.Error(), "conflict") || !strings.Contains(err.Error(), `"team"`)) {
-				t.Errorf("error %v does not say what is wrong", err)
+			if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
+				t.Errorf("Token: got %q and error %v, want ErrCredentials", token, err)
+			}
+			if other, err := provider.ForRegion(region); !errors.Is(err, bedrocktoken.ErrCredentials) || other != nil {
+				t.Errorf("ForRegion: got %v and error %v, want ErrCredentials", other, err)
+			}
+			for address, want := range map[string]error{
+				"http://localhost":         bedrocktoken.ErrCredentials,
+				"https://gateway.example":  bedrocktoken.ErrCredentials,
+				"https://stranger.example": bedrocktoken.ErrEndpoint,
+				runtimeURL:                 bedrocktoken.ErrRegion,
+			} {
+				var seen []*http.Request
+				_, err := provider.Transport(answer(&seen), "gateway.example").RoundTrip(httptest.NewRequest("GET", address, nil))
+				if !errors.Is(err, want) || len(seen) != 0 {
+					t.Errorf("%s: %d requests sent, error %v, want %v", address, len(seen), err, want)
+				}
 			}
 		})
 	}
 }
 
-func TestPrinting(t *testing.T) {
+// The Providers of several regions sign for their own region with the same
+// credentials, which are retrieved once for all.
+func TestForRegionSharesCredentials(t *testing.T) {
+	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken, CanExpire: true, Expires: time.Now().Add(time.Hour)}
+	source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return creds, nil })
+	provider := newProvider(t, source, bedrocktoken.WithExpiry(time.Minute))
+	for range 2 {
+		for _, name := range []string{"eu-central-1", "us-west-2", region} {
+			other, err := provider.ForRegion(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := other.Region(); got != name {
+				t.Errorf("Region returns %q, want %q", got, name)
+			}
+			token, err := other.Token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if verified := accept(t, token, name, creds); verified.Expiry != time.Minute {
+				t.Errorf("%s: signed for %v, want a minute", name, verified.Expiry)
+			}
+			provider = other // it has regions of its own
+		}
+	}
+	if n := source.Calls(); n != 1 {
+		t.Errorf("%d retrievals, want 1", n)
+	}
+}
+
+// Formatting a Provider, a transport or an option shows no secret.
+func TestFormattingShowsNoSecret(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", accessKeyID)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", secretKey)
 	t.Setenv("AWS_SESSION_TOKEN", sessionToken)
@@ -397,7 +428,7 @@ func TestPrinting(t *testing.T) {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
 			for _, value := range []any{
 				provider, *provider, provider.Transport(nil), []any{provider}, struct{ P *bedrocktoken.Provider }{provider},
-				bedrocktoken.WithCredentialsProvider(source), bedrocktoken.WithConfig(aws.Config{Credentials: source}),
+				bedrocktoken.WithCredentialsProvider(source),
 			} {
 				printed := fmt.Sprintf(verb, value)
 				for _, secret := range []string{secretKey, sessionToken, hex.EncodeToString([]byte(secretKey)), "bedrock-api-key-"} {

@@ -1,11 +1,9 @@
 package bedrocktoken_test
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"reflect"
 	"strconv"
@@ -30,9 +28,9 @@ type officialToken struct {
 	JavaScript      string    `json:"javascript"`
 }
 
-// Ours are the tokens of the official generators: the same parameters, and
-// without a session token the same bytes as Python's.
-func TestOfficialTokens(t *testing.T) {
+// The tokens are those of the official generators: they have the same parameters
+// and, without a session token, the same bytes as Python's.
+func TestTokensAreTheOfficialOnes(t *testing.T) {
 	data, err := os.ReadFile("testdata/official_tokens.json")
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +74,7 @@ func TestOfficialTokens(t *testing.T) {
 	}
 }
 
-// decode returns all that a token says: its parameters, and host and path.
+// decode returns the parameters of a token, with its host and path as "target".
 func decode(t *testing.T, token string) map[string][]string {
 	t.Helper()
 	target, query, err := verify.Decode(token)
@@ -87,7 +85,9 @@ func decode(t *testing.T, token string) map[string][]string {
 	return query
 }
 
-func TestExpiry(t *testing.T) {
+// An expiry from 1 second to 12 hours is what the token is signed for, in whole
+// seconds, and the default is 12 hours. Anything else is ErrExpiry.
+func TestExpiryIsChecked(t *testing.T) {
 	good := []time.Duration{
 		time.Second, time.Second + 1, 2*time.Second - 1, 1500 * time.Millisecond, time.Minute, time.Hour,
 		12*time.Hour - time.Second, 12*time.Hour - 1, 12 * time.Hour,
@@ -95,7 +95,7 @@ func TestExpiry(t *testing.T) {
 	for _, expiry := range good {
 		t.Run(expiry.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(1999 * time.Millisecond) // the wire knows whole seconds only
+				time.Sleep(1999 * time.Millisecond) // since a token has whole seconds only
 				provider := newProvider(t, static(accessKeyID, secretKey, ""), bedrocktoken.WithExpiry(expiry))
 				token, err := provider.RetrieveBearerToken(t.Context())
 				if err != nil {
@@ -143,7 +143,10 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-func TestCredentials(t *testing.T) {
+// Credentials with any characters that keys can have sign a token that is accepted.
+// Those that are incomplete, malformed or expired are ErrCredentials, in words that
+// show no secret.
+func TestCredentialsAreChecked(t *testing.T) {
 	good := map[string]aws.Credentials{
 		"long-term":   {AccessKeyID: accessKeyID, SecretAccessKey: secretKey},
 		"temporary":   {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken},
@@ -151,7 +154,7 @@ func TestCredentials(t *testing.T) {
 		"plus":        {AccessKeyID: accessKeyID, SecretAccessKey: "++++++++++++++++++++++++++++++++++++++++"},
 		"equals":      {AccessKeyID: accessKeyID, SecretAccessKey: "========================================"},
 		"punctuation": {AccessKeyID: "a/b&c=d?e#f%20", SecretAccessKey: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`, SessionToken: `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`},
-		// The one unreserved byte that gives a + in base64, where it has 62.
+		// The only unreserved character whose base64 can have a plus sign.
 		"tilde":           {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: "~~~~"},
 		"emulator":        {AccessKeyID: "test", SecretAccessKey: "test"},
 		"not expired yet": {AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Minute)},
@@ -197,7 +200,7 @@ func TestCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for kind, provider := range providers(test.creds) {
 				if kind == "cached" && test.creds.HasKeys() && test.creds.CanExpire {
-					continue // a cache knows better when its credentials expire
+					continue // whether a cache's credentials have expired is left to the cache
 				}
 				token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
 				if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
@@ -225,33 +228,11 @@ func TestCredentials(t *testing.T) {
 			}
 		}
 	})
-
-	t.Run("failing source", func(t *testing.T) {
-		failing := failing(fmt.Errorf("the source says: %w", &sourceError{code: 42}))
-		for kind, provider := range map[string]aws.CredentialsProvider{"raw": failing, "cached": aws.NewCredentialsCache(failing)} {
-			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider))
-			var cause *sourceError
-			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &cause) || cause.code != 42 || token != "" {
-				t.Errorf("%s: got %q and error %v, want ErrCredentials around a sourceError", kind, token, err)
-			}
-		}
-	})
-
-	// The source's own time-out is not the caller's.
-	t.Run("source timed out", func(t *testing.T) {
-		_, err := newProvider(t, failing(context.DeadlineExceeded)).Token(t.Context())
-		if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error is %v", err)
-		}
-	})
 }
 
-type sourceError struct{ code int }
-
-func (e *sourceError) Error() string { return "code " + strconv.Itoa(e.code) }
-
-// A day ends between two tokens of the same Provider.
-func TestMidnight(t *testing.T) {
+// A token made after midnight is signed for the new day, by a Provider that made one
+// before it.
+func TestTokenAfterMidnight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
 		provider := newProvider(t, static(accessKeyID, secretKey, sessionToken))
@@ -271,9 +252,9 @@ func TestMidnight(t *testing.T) {
 	})
 }
 
-// The zone of the machine does not matter. The test changes time.Local, so no
-// other runs beside it.
-func TestTimeZone(t *testing.T) {
+// The machine's time zone does not matter. This test must not be parallel: it changes
+// time.Local.
+func TestTimeZoneDoesNotMatter(t *testing.T) {
 	local := time.Local
 	t.Cleanup(func() { time.Local = local })
 	for _, offset := range []int{-12, 0, 14} {
@@ -294,6 +275,7 @@ func TestTimeZone(t *testing.T) {
 	}
 }
 
+// Whatever the input, there is a token that is accepted or an error of a known kind.
 func FuzzProvideToken(f *testing.F) {
 	f.Add(region, accessKeyID, secretKey, "", int64(time.Hour))
 	f.Add("eu-central-2", accessKeyID, secretKey, sessionToken, int64(12*time.Hour))
@@ -302,7 +284,8 @@ func FuzzProvideToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, region, accessKeyID, secretKey, sessionToken string, expiry int64) {
 		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken}
 		token, err := bedrocktoken.ProvideToken(t.Context(),
-			bedrocktoken.WithConfig(aws.Config{Region: region, Credentials: static(accessKeyID, secretKey, sessionToken)}),
+			bedrocktoken.WithRegion(region),
+			bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, sessionToken)),
 			bedrocktoken.WithExpiry(time.Duration(expiry)))
 		if err != nil {
 			if token != "" {

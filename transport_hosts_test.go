@@ -16,6 +16,9 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
+// Requests are sent, with a token, to Bedrock in the Provider's region, to the hosts
+// that were given and to loopback addresses. Any other address is an error that says
+// what to do.
 func TestTransportAddresses(t *testing.T) {
 	given := []string{
 		"gateway.example", "Bedrock.INTERNAL", "10.0.0.1", "2001:db8::1", "kiosk.example", "bücher.example",

@@ -31,7 +31,7 @@ import (
 
 const runtimeURL = "https://bedrock-runtime." + region + ".amazonaws.com"
 
-// A body counts how often it is closed.
+// A body is a request's, and counts how often it is closed.
 type body struct {
 	io.Reader
 	closed int
@@ -57,30 +57,20 @@ func bearerOf(r *http.Request) string {
 	return token
 }
 
-// No use of the API makes it panic, or send anything.
-func TestTransportBadInput(t *testing.T) {
-	good := newProvider(t, static(accessKeyID, secretKey, ""))
-	tests := map[string]struct {
-		provider *bedrocktoken.Provider
-		url      *url.URL
-		want     error
-	}{
-		"no URL":                   {good, nil, bedrocktoken.ErrEndpoint},
-		"empty URL":                {good, new(url.URL), bedrocktoken.ErrEndpoint},
-		"opaque URL":               {good, &url.URL{Scheme: "https", Opaque: "//bedrock-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
-		"upper-case scheme":        {good, &url.URL{Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
-		"nil Provider, Bedrock":    {nil, &url.URL{Scheme: "https", Host: "bedrock-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrRegion},
-		"nil Provider, stranger":   {nil, &url.URL{Scheme: "https", Host: "stranger.example"}, bedrocktoken.ErrEndpoint},
-		"nil Provider, given host": {nil, &url.URL{Scheme: "https", Host: "gateway.example"}, bedrocktoken.ErrCredentials},
-		"zero Provider, stranger":  {new(bedrocktoken.Provider), &url.URL{Scheme: "https", Host: "stranger.example"}, bedrocktoken.ErrEndpoint},
-		"zero Provider, localhost": {new(bedrocktoken.Provider), &url.URL{Scheme: "http", Host: "localhost"}, bedrocktoken.ErrCredentials},
-	}
-	for name, test := range tests {
+// A request without a usable URL is not sent.
+func TestTransportRefusesMalformedURLs(t *testing.T) {
+	provider := newProvider(t, static(accessKeyID, secretKey, ""))
+	for name, u := range map[string]*url.URL{
+		"no URL":            nil,
+		"empty URL":         {},
+		"opaque URL":        {Scheme: "https", Opaque: "//bedrock-runtime.us-east-1.amazonaws.com"},
+		"upper-case scheme": {Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			var seen []*http.Request
-			_, err := test.provider.Transport(answer(&seen), "gateway.example").RoundTrip(&http.Request{URL: test.url})
-			if !errors.Is(err, test.want) || len(seen) != 0 {
-				t.Errorf("%d requests sent, error %v, want %v", len(seen), err, test.want)
+			_, err := provider.Transport(answer(&seen)).RoundTrip(&http.Request{URL: u})
+			if !errors.Is(err, bedrocktoken.ErrEndpoint) || len(seen) != 0 {
+				t.Errorf("%d requests sent, error %v, want ErrEndpoint", len(seen), err)
 			}
 		})
 	}
@@ -114,8 +104,9 @@ func newWorld(t *testing.T, handler http.Handler, dialed func(name string), name
 	return transport
 }
 
-// A redirect is judged like any other request, between real servers.
-func TestTransportRedirects(t *testing.T) {
+// A redirect is followed to no other hosts than requests are sent to. The servers
+// are real.
+func TestTransportChecksRedirects(t *testing.T) {
 	const (
 		runtime   = "bedrock-runtime.us-east-1.amazonaws.com"
 		mantle    = "bedrock-mantle.us-east-1.api.aws"
@@ -208,7 +199,9 @@ func TestTransportRedirects(t *testing.T) {
 	}
 }
 
-func TestTransportHeaders(t *testing.T) {
+// A request that is sent has one Authorization header, with the token, and no
+// x-api-key, however they were spelled. The caller's request does not change.
+func TestTransportReplacesKeys(t *testing.T) {
 	rest := http.Header{
 		"X-Other": {"one", "two"}, "x-lower": {"kept"}, "Cookie": {"a=b"}, "Anthropic-Version": {"2023-06-01"}, "Proxy-Authorization": {"Basic kept"},
 		"X-Amz-Security-Token": {"kept"}, "Api-Key": {"kept"}, "X-Api-Keys": {"kept"}, "X-Authorization": {"kept"},
@@ -284,8 +277,8 @@ func TestTransportHeaders(t *testing.T) {
 	})
 }
 
-// All that a request and a response have besides is left as it was.
-func TestTransportLeavesTheRest(t *testing.T) {
+// Everything else in a request, a response and an error is left as it was.
+func TestTransportChangesNothingElse(t *testing.T) {
 	type key struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	defer cancel()
@@ -330,6 +323,8 @@ func TestTransportLeavesTheRest(t *testing.T) {
 	}
 }
 
+// The errors of the source and of the base are wrapped, and the body of a request is
+// closed once whatever happens.
 func TestTransportErrors(t *testing.T) {
 	t.Run("of the source", func(t *testing.T) {
 		failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errOutage })
@@ -360,9 +355,9 @@ func TestTransportErrors(t *testing.T) {
 	})
 }
 
-// A context that ends during the wait for credentials is reported as net/http
-// reports it.
-func TestTransportContextEnds(t *testing.T) {
+// A request whose context ends during the wait for credentials returns the error
+// that net/http returns.
+func TestTransportContextEndsWait(t *testing.T) {
 	tests := map[string]struct {
 		limit   time.Duration // of http.Client
 		context func(context.Context) (context.Context, context.CancelFunc)
@@ -444,8 +439,8 @@ func protocols(t *testing.T, test func(t *testing.T, serve func(http.Handler) *h
 	}
 }
 
-// Trailers arrive, announced or not, and those of the request as well.
-func TestTransportTrailers(t *testing.T) {
+// The trailers of request and response arrive, announced or not.
+func TestTransportPassesTrailers(t *testing.T) {
 	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		for _, prefix := range []string{"", http.TrailerPrefix} {
 			server := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -532,7 +527,9 @@ func post(t *testing.T, server *httptest.Server, body io.Reader) *http.Response 
 	return response
 }
 
-func TestTransportReverseProxy(t *testing.T) {
+// A ReverseProxy with this transport passes on events one by one, the end of a
+// client, trailers and large bodies.
+func TestTransportInReverseProxy(t *testing.T) {
 	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
 		t.Run("events, one by one", func(t *testing.T) {
 			seen := make(chan int, 20)
@@ -638,9 +635,9 @@ func serve(t *testing.T, handler http.Handler) *http.Transport {
 	return transport
 }
 
-// 200 callers share a proxy while the credentials are renewed, and every token
-// that arrives is good.
-func TestTransportRotation(t *testing.T) {
+// Each of 200 callers that share a proxy is served while the credentials are
+// renewed, and every token that arrives is valid.
+func TestTransportDuringRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var authority authority
 		provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -694,9 +691,9 @@ func TestTransportRotation(t *testing.T) {
 	})
 }
 
-// Against a real server: the default base, and bodies that stream both ways at
-// the same time.
-func TestTransportStreams(t *testing.T) {
+// Bodies can stream both ways at the same time. The server is real, and the base the
+// default.
+func TestTransportStreamsBothWays(t *testing.T) {
 	tokens := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tokens <- bearerOf(r)
@@ -750,7 +747,8 @@ type idle struct {
 
 func (i *idle) CloseIdleConnections() { i.closed++ }
 
-func TestTransportIdleConnections(t *testing.T) {
+// http.Client.CloseIdleConnections reaches the base.
+func TestTransportClosesIdleConnections(t *testing.T) {
 	provider := newProvider(t, static(accessKeyID, secretKey, ""))
 	base := new(idle)
 	(&http.Client{Transport: provider.Transport(base)}).CloseIdleConnections()
