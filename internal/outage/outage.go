@@ -20,7 +20,12 @@ var ErrNoAnswer = errors.New("the source of the credentials did not answer withi
 // answer, an answer that broke off, status 429 or 500 to 599, or one of the codes by
 // which AWS's services throttle. Any other error is a refusal, which a person may
 // have to mend.
-func Is(err error) bool {
+func Is(err error) (is bool) {
+	defer func() {
+		if recover() != nil { // a method of err panicked
+			is = false
+		}
+	}()
 	var answer interface{ HTTPStatusCode() int }
 	if errors.As(err, &answer) {
 		status := answer.HTTPStatusCode()
