@@ -61,7 +61,7 @@ func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrockto
 	return provider
 }
 
-// accept verifies a token for keys that no lookup is needed for.
+// accept ends the test if token is not signed for region with creds.
 func accept(t testing.TB, token, region string, creds aws.Credentials) verify.Token {
 	t.Helper()
 	service := verify.Service{Region: region, Secret: func(id, session string) (string, error) {
@@ -92,12 +92,12 @@ func acceptNext(t *testing.T, provider *bedrocktoken.Provider, region string, cr
 	accept(t, token, region, creds)
 }
 
-// An authority is that of this package's tests, whose tokens are for region.
+// An authority verifies tokens for region, that of most tests.
 type authority struct{ awstest.Authority }
 
 func (a *authority) verify(token string) (verify.Token, error) { return a.Verify(token, region) }
 
-// token returns a token of provider that is found good, or ends the test.
+// token returns a token of provider, and ends the test if it is not valid.
 func (a *authority) token(t *testing.T, provider *bedrocktoken.Provider) (bearer.Token, verify.Token) {
 	t.Helper()
 	token, err := provider.RetrieveBearerToken(t.Context())
@@ -111,22 +111,22 @@ func (a *authority) token(t *testing.T, provider *bedrocktoken.Provider) (bearer
 	return token, verified
 }
 
-// A bench is a Provider of credentials that live for an hour, unless retrieve is
-// changed, and tells who signed its tokens and how long the call took.
+// A bench has a Provider in a bubble, and checks which credentials signed its tokens
+// and how long each call took.
 type bench struct {
 	*testing.T
 	authority
 	source   *awstest.Source
 	provider *bedrocktoken.Provider
-	over     chan struct{} // closed when the test is
+	over     chan struct{} // closed when the test ends
 }
 
-// onBench calls test in a bubble.
+// onBench calls test with a bench. The source's credentials live for an hour.
 func onBench(t *testing.T, test func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{T: t, over: make(chan struct{})}
-		defer time.Sleep(time.Hour) // retrievals end with it
+		defer time.Sleep(time.Hour) // retrievals end meanwhile
 		defer close(b.over)
 		b.source = awstest.NewSource(b.hourLong)
 		b.provider = newProvider(t, b.source)
@@ -134,11 +134,11 @@ func onBench(t *testing.T, test func(b *bench)) {
 	})
 }
 
-// hourLong is what the source does at first: it issues credentials for an hour.
+// hourLong is the source's retrieve function at first.
 func (b *bench) hourLong(context.Context) (aws.Credentials, error) { return b.Issue(time.Hour), nil }
 
-// get wants a token signed with the nth credentials issued, counted from 0, after
-// a wait.
+// get checks that a call waits for that long and returns a token signed with the nth
+// credentials issued, counted from 0.
 func (b *bench) get(nth int, wait time.Duration) {
 	b.Helper()
 	asked := time.Now()
@@ -154,7 +154,7 @@ func (b *bench) get(nth int, wait time.Duration) {
 	}
 }
 
-// fail wants an error after a wait, and returns it.
+// fail checks that a call waits for that long and fails, and returns its error.
 func (b *bench) fail(wait time.Duration) error {
 	b.Helper()
 	asked := time.Now()
@@ -168,7 +168,7 @@ func (b *bench) fail(wait time.Duration) error {
 	return err
 }
 
-// retrievals wants so many to have begun.
+// retrievals checks how many retrievals have begun.
 func (b *bench) retrievals(want int) {
 	b.Helper()
 	synctest.Wait()
@@ -177,8 +177,8 @@ func (b *bench) retrievals(want int) {
 	}
 }
 
-// hang makes the source take no notice of its context, or no other notice than
-// that it ends, until the test is over.
+// hang makes retrievals hang until the test ends or, if heedsContext is true, until
+// their context is done.
 func (b *bench) hang(heedsContext bool) {
 	b.source.Set(func(ctx context.Context) (aws.Credentials, error) {
 		if !heedsContext {
@@ -195,10 +195,10 @@ func (b *bench) hang(heedsContext bool) {
 
 func sleepUntil(moment time.Time) { time.Sleep(time.Until(moment)) }
 
-// A container is a credentials endpoint such as ECS has.
+// newContainer starts a credentials endpoint such as ECS has.
 func newContainer(t *testing.T, answer http.HandlerFunc) *httptest.Server {
 	server := httptest.NewUnstartedServer(answer)
-	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive a bubble
+	server.Config.SetKeepAlivesEnabled(false) // an idle connection would outlive the bubble
 	server.Start()
 	t.Cleanup(server.Close)
 	return server
@@ -210,7 +210,7 @@ func writeCredentials(w http.ResponseWriter, creds aws.Credentials) {
 	})
 }
 
-// printing returns a command that prints a file.
+// printing returns a shell command that prints a file.
 func printing(file string) string {
 	if runtime.GOOS == "windows" {
 		return "type " + file
@@ -218,7 +218,7 @@ func printing(file string) string {
 	return "cat '" + file + "'"
 }
 
-// raceDetector reports whether it is at work: what is long runs short under it.
+// raceDetector reports whether the race detector is on. Long tests are shortened then.
 func raceDetector() bool {
 	info, _ := debug.ReadBuildInfo()
 	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})

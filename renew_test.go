@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +17,8 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-func TestConcurrentColdCallers(t *testing.T) {
+// Callers who come before there are credentials wait for one retrieval.
+func TestFirstRetrievalIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var authority authority
 		source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
@@ -44,8 +44,9 @@ func TestConcurrentColdCallers(t *testing.T) {
 	})
 }
 
-// The first call that finds it time sets off one retrieval in the background.
-func TestRenewal(t *testing.T) {
+// The first call in the last twelfth of the credentials' life, which counts as 1 to
+// 5 minutes, begins one renewal. Nobody waits for it.
+func TestRenewalInBackground(t *testing.T) {
 	tests := map[string]struct{ life, lead time.Duration }{
 		"an hour":          {time.Hour, 5 * time.Minute},
 		"12 hours":         {12 * time.Hour, 5 * time.Minute},
@@ -77,11 +78,13 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// In the last minute callers wait for a retrieval, for a second from its start.
-func TestLastMinute(t *testing.T) {
+// In the last minute of the credentials' life callers wait for the renewal, but no
+// longer than for a second from its start.
+func TestRenewalWaitsInLastMinute(t *testing.T) {
 	for name, life := range map[string]time.Duration{"an hour": time.Hour, "two minutes": 2 * time.Minute, "less": 50 * time.Second} {
 		t.Run(name, func(t *testing.T) {
-			// bench returns one whose credentials are in their last minute.
+			// inLastMinute calls test when the credentials are in their last minute, or
+			// after the pause if they never had more, and renewals take some time.
 			inLastMinute := func(t *testing.T, takes time.Duration, test func(b *bench)) {
 				onBench(t, func(b *bench) {
 					b.source.Set(func(context.Context) (aws.Credentials, error) { return b.Issue(life), nil })
@@ -90,13 +93,13 @@ func TestLastMinute(t *testing.T) {
 						time.Sleep(takes)
 						return b.Issue(time.Hour), nil
 					})
-					time.Sleep(max(life-time.Minute, 10*time.Second)) // as long as after any retrieval of less
+					time.Sleep(max(life-time.Minute, 10*time.Second)) // the pause after a retrieval of less than a minute
 					test(b)
 				})
 			}
 			t.Run("quick", func(t *testing.T) {
 				inLastMinute(t, 400*time.Millisecond, func(b *bench) {
-					time.Sleep(700 * time.Millisecond) // so that the wait goes into the next second
+					time.Sleep(700 * time.Millisecond) // the wait ends in the next second, for which the token is signed
 					b.get(1, 400*time.Millisecond)
 				})
 			})
@@ -117,7 +120,7 @@ func TestLastMinute(t *testing.T) {
 					b.retrievals(2)
 				})
 			})
-			t.Run("in a hurry", func(t *testing.T) {
+			t.Run("deadline", func(t *testing.T) {
 				inLastMinute(t, 3*time.Second, func(b *bench) {
 					asked := time.Now()
 					ctx, cancel := context.WithTimeout(b.Context(), 500*time.Millisecond)
@@ -168,7 +171,7 @@ func TestLastMinute(t *testing.T) {
 			})
 		})
 	}
-	t.Run("begun before", func(t *testing.T) {
+	t.Run("began before it", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
 			sleepUntil(b.Newest().Expires.Add(-time.Minute - 10*time.Second))
@@ -181,7 +184,7 @@ func TestLastMinute(t *testing.T) {
 			b.retrievals(2)
 		})
 	})
-	t.Run("begins with more than a minute left", func(t *testing.T) {
+	t.Run("began a nanosecond before it", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
 			b.source.Set(func(context.Context) (aws.Credentials, error) {
@@ -196,12 +199,12 @@ func TestLastMinute(t *testing.T) {
 	})
 }
 
-// A retrieval is given up a minute after its start, whatever the source does, and
-// the source asked again 10 seconds later.
-func TestGivenUp(t *testing.T) {
+// A retrieval times out a minute after its start, whatever the source does, and is
+// tried again 10 seconds later. Held credentials are used meanwhile.
+func TestRenewalTimesOut(t *testing.T) {
 	kinds := map[string]func(b *bench){
 		"heeds its context":   func(b *bench) { b.hang(true) },
-		"deaf to its context": func(b *bench) { b.hang(false) },
+		"ignores its context": func(b *bench) { b.hang(false) },
 		"answers when too late": func(b *bench) {
 			b.source.Set(func(context.Context) (aws.Credentials, error) {
 				time.Sleep(time.Minute + time.Second)
@@ -251,7 +254,7 @@ func TestGivenUp(t *testing.T) {
 				b.get(1, 0)
 			})
 		})
-		// Callers who each leave after 2 seconds are served all the same.
+		// Callers who each wait for 2 seconds at most get held credentials.
 		t.Run("impatient callers, "+name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
 				b.get(0, 0)
@@ -268,29 +271,24 @@ func TestGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
 
-	// What else a source may do to its goroutine is an error like others.
-	for name, end := range map[string]func(){
-		"panicked: no map":    func() { panic("no map") },
-		"ended its goroutine": runtime.Goexit,
-	} {
-		t.Run(name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				b.source.Set(func(context.Context) (aws.Credentials, error) {
-					end()
-					return aws.Credentials{}, nil
-				})
-				if err := b.fail(0); !strings.Contains(err.Error(), name) {
-					t.Errorf("error is %v", err)
-				}
-				b.source.Set(b.hourLong)
-				b.get(0, 0)
-			})
-		})
-	}
+// A panic in a source is an error that names it, and the next call tries again.
+func TestPanicInSourceIsError(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.source.Set(func(context.Context) (aws.Credentials, error) { panic("no map") })
+		if err := b.fail(0); !strings.Contains(err.Error(), "panicked: no map") {
+			t.Errorf("error is %v", err)
+		}
+		b.source.Set(b.hourLong)
+		b.get(0, 0)
+	})
+}
 
-	// The source can tell that nobody waits any longer.
-	t.Run("context", func(t *testing.T) {
+// The context of a retrieval belongs to no caller: it has no caller's values, and is
+// done when the retrieval has ended or timed out.
+func TestRetrievalHasItsOwnContext(t *testing.T) {
+	t.Run("times out", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			type key struct{}
 			start := time.Now()
@@ -309,11 +307,11 @@ func TestGivenUp(t *testing.T) {
 				t.Errorf("error is %v", err)
 			}
 			if after := <-ended; after != time.Minute {
-				t.Errorf("its context ended after %v, want a minute", after)
+				t.Errorf("the context was done after %v, want a minute", after)
 			}
 		})
 	})
-	t.Run("context after success", func(t *testing.T) {
+	t.Run("succeeds", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			var kept context.Context
 			b.source.Set(func(ctx context.Context) (aws.Credentials, error) {
@@ -323,16 +321,15 @@ func TestGivenUp(t *testing.T) {
 			b.get(0, 0)
 			synctest.Wait()
 			if kept.Err() == nil {
-				t.Error("its context goes on after the retrieval")
+				t.Error("the context is not done after the retrieval")
 			}
 		})
 	})
 }
 
-// While renewing fails the credentials are used to their last nanosecond; then
-// the source's error is seen, and the first call after the source is back is
-// served.
-func TestRenewalFails(t *testing.T) {
+// While renewals fail, the held credentials are used to their last nanosecond. After
+// that, calls return the source's error until the source recovers.
+func TestRenewalKeepsHeldOnError(t *testing.T) {
 	failures := map[string]func() (aws.Credentials, error){
 		"error": func() (aws.Credentials, error) { return aws.Credentials{}, errOutage },
 		"empty": func() (aws.Credentials, error) { return aws.Credentials{}, nil },
@@ -373,9 +370,9 @@ func TestRenewalFails(t *testing.T) {
 	}
 }
 
-// Worse credentials are not taken while better ones are held, and the source is
-// asked again after a pause.
-func TestBetterOrWorse(t *testing.T) {
+// Credentials that expire sooner than the held ones do not replace them, and the
+// renewal is tried again after 10 seconds.
+func TestRenewalKeepsLongerLived(t *testing.T) {
 	const forever = 0
 	tests := map[string]struct {
 		held, fresh time.Duration // life that is left when the fresh ones come
@@ -431,7 +428,7 @@ func TestBetterOrWorse(t *testing.T) {
 				if test.held == forever {
 					return
 				}
-				// Once the held ones have expired, anything will do.
+				// When the held ones have expired, any others are used.
 				sleepUntil(b.Nth(0).Expires)
 				before := b.Issued()
 				signedBy(before)
@@ -439,13 +436,13 @@ func TestBetterOrWorse(t *testing.T) {
 		})
 	}
 
-	// A source with a cache of its own returns what it has until it has others.
+	// A source with a cache of its own returns the same credentials again.
 	t.Run("the same", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.get(0, 0)
 			b.source.Set(func(context.Context) (aws.Credentials, error) {
 				same := b.Newest()
-				same.Expires = same.Expires.In(time.FixedZone("", 19800)) // parsed anew
+				same.Expires = same.Expires.In(time.FixedZone("", 19800)) // as if parsed again
 				return same, nil
 			})
 			sleepUntil(b.Newest().Expires.Add(-5 * time.Minute))
@@ -463,9 +460,9 @@ func TestBetterOrWorse(t *testing.T) {
 	})
 }
 
-// Credentials that do not expire are looked up again every 5 minutes, and nobody
-// waits for it.
-func TestEndless(t *testing.T) {
+// Credentials without an expiry are retrieved again every 5 minutes in the
+// background, but not those of a credential_process.
+func TestRenewalRechecksEndless(t *testing.T) {
 	issue := func(b *bench, source string) {
 		b.source.Set(func(context.Context) (aws.Credentials, error) {
 			creds := b.Issue(1000 * time.Hour)
@@ -523,7 +520,6 @@ func TestEndless(t *testing.T) {
 			b.retrievals(1 + 30*60/70 + 1)
 		})
 	})
-	// It may ask a person.
 	t.Run("credential_process", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			issue(b, processcreds.ProviderName)
@@ -549,9 +545,8 @@ func TestEndless(t *testing.T) {
 	})
 }
 
-// Static credentials are not looked up again, which would be to no end, but they
-// expire when they say so.
-func TestStatic(t *testing.T) {
+// Static credentials with an expiry are used until then, and are an error after it.
+func TestStaticCredentialsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Hour)}
 		provider := newProvider(t, credentials.StaticCredentialsProvider{Value: creds})
@@ -569,8 +564,9 @@ func TestStatic(t *testing.T) {
 	})
 }
 
-// A source that has nothing better than seconds is used, not hammered.
-func TestSecondsLeft(t *testing.T) {
+// Credentials that live for less than a minute are used until they expire, and their
+// source is asked once in 10 seconds.
+func TestRenewalOfShortLivedPauses(t *testing.T) {
 	for _, life := range []time.Duration{time.Nanosecond, time.Second, 9 * time.Second, 30 * time.Second, time.Minute} {
 		t.Run(life.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

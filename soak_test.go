@@ -16,8 +16,9 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-// A model is the promises in their shortest form, and a source that puts them to
-// the test. What it does and what calls see is compared with what the model holds.
+// A model states the promises of the renewal in their shortest form. It is also a
+// source of credentials that behaves at random, and judges each call of a Provider by
+// what it has returned to it.
 type model struct {
 	*testing.T
 	authority
@@ -35,8 +36,8 @@ func (m *model) holds(now time.Time) bool {
 	return m.held.HasKeys() && (!m.held.CanExpire || now.Before(m.held.Expires))
 }
 
-// between returns a time after which no caller comes: they come at whole
-// microseconds.
+// between returns a random time that is not a number of whole microseconds. Callers
+// come at whole microseconds, so no call coincides with what the source does.
 func (m *model) between(low, high time.Duration) time.Duration {
 	return (low + time.Duration(m.random.Int64N(int64(high-low)))).Truncate(time.Microsecond) + 1 + time.Duration(m.random.IntN(999))
 }
@@ -126,7 +127,7 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return creds, err
 }
 
-// call makes one call and judges it.
+// call makes one call of provider and judges it.
 func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration) {
 	ctx := m.Context()
 	if patience > 0 {
@@ -170,15 +171,15 @@ func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration) {
 	case waited > time.Minute:
 		m.Errorf("waited for %v", waited)
 	}
-	// The call has set off what was due.
+	// The call has begun the retrieval that was due.
 	due := !holds || held.CanExpire && held.Expires.Sub(start) <= time.Minute
 	if due && idle && !start.Before(pause) && len(m.began) == retrievals {
-		m.Error("no retrieval was set off")
+		m.Error("no retrieval was begun")
 	}
 }
 
-// Random sources, slow, failing, hanging, deaf, with worse credentials, short
-// lives and none, against the model.
+// The promises of the renewal hold with sources that are slow, fail, hang, ignore their
+// context, or return credentials that expire soon, sooner than the held ones or never.
 func TestModel(t *testing.T) {
 	seeds, calls := 100, atomic.Int64{}
 	if raceDetector() {
@@ -201,7 +202,7 @@ func TestModel(t *testing.T) {
 			}
 			group.Wait()
 			close(m.over)
-			time.Sleep(time.Hour) // retrievals end with it
+			time.Sleep(time.Hour) // retrievals end meanwhile
 			if t.Failed() {
 				t.Fatalf("seed %d", seed)
 			}
@@ -210,8 +211,9 @@ func TestModel(t *testing.T) {
 	t.Logf("%d calls, %d seeds", calls.Load(), seeds)
 }
 
-// Thirty days of a service with credentials that expire after an hour, and a token
-// a minute, or more where it matters, each verified at its moment.
+// A service runs for thirty days with credentials that expire after an hour. It takes
+// a token a minute, more often when they expire soon, and each is valid when it is
+// taken.
 func TestThirtyDays(t *testing.T) {
 	days := 30
 	if raceDetector() {
@@ -237,21 +239,21 @@ func TestThirtyDays(t *testing.T) {
 				m := &month{T: t, random: rand.New(rand.NewPCG(1, 2))}
 				set(m)
 				m.run(days)
-				time.Sleep(time.Hour) // so does the last retrieval
+				time.Sleep(time.Hour) // the last retrieval ends meanwhile
 			})
 		})
 	}
 }
 
-// A month is a service's, and its source's of credentials.
+// A month is what happens to a service and to its source of credentials.
 type month struct {
 	*testing.T
 	authority
-	takes  func() time.Duration // a retrieval
-	fails  int                  // one retrieval in so many
-	every  time.Duration        // from one outage to the next, at most
-	lasts  time.Duration        // an outage, at most
-	hangs  bool                 // in an outage
+	takes  func() time.Duration // how long a retrieval takes
+	fails  int                  // one in so many retrievals fails
+	every  time.Duration        // the longest time from one outage to the next
+	lasts  time.Duration        // the longest outage
+	hangs  bool                 // in an outage retrievals hang, else they fail
 	faults atomic.Int32
 
 	mu     sync.Mutex
@@ -290,7 +292,7 @@ func (m *month) run(days int) {
 			if !m.hangs {
 				return aws.Credentials{}, errOutage
 			}
-			time.Sleep(o.to.Sub(now)) // deaf to its context
+			time.Sleep(o.to.Sub(now)) // and ignores its context
 		}
 		if m.fails > 0 && m.between(0, time.Duration(m.fails)) == 0 {
 			m.faults.Add(1)
@@ -308,7 +310,7 @@ func (m *month) run(days int) {
 	for ; time.Now().Before(end); time.Sleep(m.between(0, pause)) {
 		pause = 2 * time.Minute
 		if time.Until(held.Expires) < 6*time.Minute {
-			pause = 14 * time.Second // where it matters
+			pause = 14 * time.Second
 		}
 		start := time.Now()
 		token, err := provider.RetrieveBearerToken(m.Context())
@@ -336,7 +338,7 @@ func (m *month) run(days int) {
 		held = token
 	}
 	calls := source.Calls()
-	m.Logf("%d days: %d tokens, %d errors, %d calls waited with credentials at hand; %d outages, %d retrievals, %d of them failed or hung",
+	m.Logf("%d days: %d tokens, %d errors, %d calls waited with valid credentials; %d outages, %d retrievals, %d of them failed or hung",
 		days, tokens, refusals, waits, len(outages), calls, m.faults.Load())
 	if m.every == 0 && (calls < days*24 || calls > days*24*60/55+1) {
 		m.Errorf("%d retrievals in %d days, want about one an hour", calls, days)
