@@ -50,7 +50,7 @@ aws_secret_access_key = secret
 		"AWS_PROFILE, then keys":  {map[string]string{"AWS_PROFILE": "team"}, keysLater, nil, "from-team-profile", "team"},
 		"WithProfile":             {nil, later, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile", "team"},
 		"keys before AWS_PROFILE": {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_PROFILE": "team"}, later, nil, "from-team-profile", "keys"},
-		"other keys":              {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": region}, keysLater, nil, region, "keys-later"},
+		"other keys":              {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": region}, keysLater, nil, region, "keys"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -166,10 +166,7 @@ func TestReplacedKeysArePickedUp(t *testing.T) {
 		}
 		renew("second", "second")
 		write(keys("third"))
-		time.Sleep(10 * time.Second)
-		get("second")
-		time.Sleep(time.Nanosecond)
-		get("third")
+		renew("second", "third")
 	})
 }
 
@@ -267,7 +264,7 @@ func TestCredentialProcessIsRun(t *testing.T) {
 				}
 				get("first")
 				prints("second")
-				time.Sleep(54 * time.Minute)
+				time.Sleep(44 * time.Minute)
 				get("first")
 				time.Sleep(time.Nanosecond)
 				get("first")
@@ -404,7 +401,7 @@ func TestDefaultChainIsRenewed(t *testing.T) {
 		get(second)
 
 		// In an outage the credentials are used until they expire.
-		next(aws.Credentials{}, errOutage)
+		next(aws.Credentials{}, errRefused)
 		for _, left := range []time.Duration{5 * time.Minute, time.Minute, time.Nanosecond} {
 			time.Sleep(time.Until(second.Expires.Add(-left)))
 			get(second)

@@ -173,7 +173,8 @@ func (h hiding) Unwrap() error { return h.error }
 // The text of a source's error is shown without control characters and up to 500
 // bytes.
 func TestErrorTextIsBounded(t *testing.T) {
-	const refresh = "failed to refresh cached credentials, "
+	const refresh = "failed to refresh cached credentials, " // as the SDK's cache says it, and once
+	const room = 500 - len(refresh)
 	for name, test := range map[string]struct{ said, want string }{
 		"plain":               {"no route to host", "no route to host"},
 		"not ASCII":           {"kein Schlüssel für „x“", "kein Schlüssel für „x“"},
@@ -181,12 +182,12 @@ func TestErrorTextIsBounded(t *testing.T) {
 		"escape sequences":    {"\x1b[31mred\x1b[0m\x07\x00\u009b", " [31mred [0m   "},
 		"invisible":           {"a\u202eb\u2028c\ufeffd", "a b c d"},
 		"not UTF-8":           {"a\xffb", "a\ufffdb"},
-		"as long as may be":   {strings.Repeat("x", 500), strings.Repeat("x", 500)},
-		"longer":              {strings.Repeat("x", 501), strings.Repeat("x", 497) + "..."},
-		"pages":               {strings.Repeat("x", 1<<20), strings.Repeat("x", 497) + "..."},
-		"cut within a letter": {strings.Repeat("x", 496) + "üüü", strings.Repeat("x", 496) + "..."},
-		"refresh once":        {refresh + "x", refresh + "x"},
-		"refresh twice":       {refresh + "x, " + refresh + "y, " + refresh + "z", refresh + "x, y, z"},
+		"as long as may be":   {strings.Repeat("x", room), strings.Repeat("x", room)},
+		"longer":              {strings.Repeat("x", room+1), strings.Repeat("x", room-3) + "..."},
+		"pages":               {strings.Repeat("x", 1<<20), strings.Repeat("x", room-3) + "..."},
+		"cut within a letter": {strings.Repeat("x", room-4) + "üüü", strings.Repeat("x", room-4) + "..."},
+		"refresh once":        {refresh + "x", "x"},
+		"refresh twice":       {refresh + "x, " + refresh + "y, " + refresh + "z", "x, y, z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cause := errors.New(test.said)
@@ -194,15 +195,15 @@ func TestErrorTextIsBounded(t *testing.T) {
 			if !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, cause) {
 				t.Errorf("error %v, want ErrCredentials around the cause", err)
 			}
-			if got := strings.TrimPrefix(err.Error(), "bedrocktoken: no valid credentials: "); got != test.want {
+			if got := strings.TrimPrefix(err.Error(), "bedrocktoken: no valid credentials: "+refresh); got != test.want {
 				t.Errorf("got  %q\nwant %q", got, test.want)
 			}
 		})
 	}
 	t.Run("of the SDK's cache", func(t *testing.T) {
-		cache := aws.NewCredentialsCache(aws.NewCredentialsCache(failing(errOutage)))
+		cache := aws.NewCredentialsCache(aws.NewCredentialsCache(failing(errRefused)))
 		_, err := newProvider(t, cache).Token(t.Context())
-		if want := "bedrocktoken: no valid credentials: " + refresh + errOutage.Error(); err == nil || err.Error() != want {
+		if want := "bedrocktoken: no valid credentials: " + refresh + errRefused.Error(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	})

@@ -31,7 +31,7 @@ const (
 	region       = "us-east-1"
 )
 
-var errOutage = errors.New("the source is out of order")
+var errRefused = errors.New("the source refuses")
 
 func static(accessKeyID, secretKey, sessionToken string) aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(accessKeyID, secretKey, sessionToken)
@@ -64,17 +64,21 @@ func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrockto
 // accept ends the test if token is not signed for region with creds.
 func accept(t testing.TB, token, region string, creds aws.Credentials) verify.Token {
 	t.Helper()
-	service := verify.Service{Region: region, Secret: func(id, session string) (string, error) {
-		if id != creds.AccessKeyID || session != creds.SessionToken {
-			return "", errors.New("not the credentials that were given")
-		}
-		return creds.SecretAccessKey, nil
-	}}
-	verified, err := service.Verify(token)
+	verified, err := verifyFor(token, region, creds)
 	if err != nil {
 		t.Fatalf("the token is refused: %v", err)
 	}
 	return verified
+}
+
+// verifyFor verifies a token for creds, whether or not they have expired.
+func verifyFor(token, region string, creds aws.Credentials) (verify.Token, error) {
+	return verify.Service{Region: region, Secret: func(id, session string) (string, error) {
+		if id != creds.AccessKeyID || session != creds.SessionToken {
+			return "", errors.New("not the credentials that were given")
+		}
+		return creds.SecretAccessKey, nil
+	}}.Verify(token)
 }
 
 func acceptStatic(t *testing.T, token string) {
@@ -188,7 +192,7 @@ func (b *bench) hang(heedsContext bool) {
 		case <-ctx.Done():
 			return aws.Credentials{}, ctx.Err()
 		case <-b.over:
-			return aws.Credentials{}, errOutage
+			return aws.Credentials{}, errRefused
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package bedrocktoken_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,14 +123,15 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 		opts   []bedrocktoken.Option
 		says   []string
 		not    string
+		want   error // by default ErrRegion
 	}{
 		"none":                         {says: []string{"WithRegion", "AWS_REGION", "AWS_DEFAULT_REGION", "profile"}},
 		"bad AWS_REGION":               {env: map[string]string{"AWS_REGION": "US East"}, says: []string{`"US East"`}},
 		"bad region of profile":        {config: "[default]\nregion = us_east_1\n", says: []string{`"us_east_1"`}},
-		"profile that is not there":    {env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"nobody"}},
-		"unreadable AWS_CA_BUNDLE":     {env: map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"/does/not/exist"}},
-		"AWS_REGION, no such profile":  {env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}, not: "invalid region"},
-		"AWS_REGION, no AWS_CA_BUNDLE": {env: map[string]string{"AWS_REGION": region, "AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"cannot load the AWS config", "/does/not/exist"}, not: "invalid region"},
+		"profile that is not there":    {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"nobody"}},
+		"unreadable AWS_CA_BUNDLE":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"/does/not/exist"}},
+		"AWS_REGION, no such profile":  {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}, not: "invalid region"},
+		"AWS_REGION, no AWS_CA_BUNDLE": {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"cannot load the AWS config", "/does/not/exist"}, not: "invalid region"},
 		"good environment, bad option": {env: map[string]string{"AWS_REGION": "us-east-1"}, opts: []bedrocktoken.Option{bedrocktoken.WithRegion("x y")}, says: []string{`"x y"`}},
 	}
 	for name, test := range failures {
@@ -138,8 +140,8 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 			awstest.Set(t, test.env)
 			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
 			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
-			if !errors.Is(err, bedrocktoken.ErrRegion) || token != "" {
-				t.Fatalf("got %q and error %v, want ErrRegion", token, err)
+			if want := cmp.Or(test.want, bedrocktoken.ErrRegion); !errors.Is(err, want) || token != "" {
+				t.Fatalf("got %q and error %v, want %v", token, err, want)
 			}
 			if missing := new(config.SharedConfigProfileNotExistError); name == "profile that is not there" && !errors.As(err, missing) {
 				t.Errorf("error %v hides its cause", err)

@@ -492,7 +492,7 @@ func TestRenewalErrorHandler(t *testing.T) {
 		})
 	}
 	secret := strings.Repeat("x", 5000)
-	for name, err := range map[string]error{"outage": statusError(500), "refusal": fmt.Errorf("no: %s\n%w", secret, errOutage)} {
+	for name, err := range map[string]error{"outage": statusError(500), "refusal": fmt.Errorf("no: %s\n%w", secret, errRefused)} {
 		onHandler(name, stscreds.ProviderName, func(b *bench, told func() []error) {
 			b.signedBy(0)
 			b.source.Set(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })

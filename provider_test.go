@@ -76,7 +76,7 @@ func TestCredentialsCacheIsNotCached(t *testing.T) {
 			var out bool
 			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
 				if out {
-					return aws.Credentials{}, errOutage
+					return aws.Credentials{}, errRefused
 				}
 				return authority.Issue(life), nil
 			})
@@ -96,7 +96,7 @@ func TestCredentialsCacheIsNotCached(t *testing.T) {
 				t.Errorf("%d retrievals, want 3", n)
 			}
 			out = true
-			if _, err := newProvider(t, cache).Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errOutage) {
+			if _, err := newProvider(t, cache).Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errRefused) {
 				t.Errorf("error is %v, want ErrCredentials around the source's", err)
 			}
 		})
@@ -377,36 +377,6 @@ func TestZeroProvider(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// The Providers of several regions sign for their own region with the same
-// credentials, which are retrieved once for all.
-func TestForRegionSharesCredentials(t *testing.T) {
-	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken, CanExpire: true, Expires: time.Now().Add(time.Hour)}
-	source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return creds, nil })
-	provider := newProvider(t, source, bedrocktoken.WithExpiry(time.Minute))
-	for range 2 {
-		for _, name := range []string{"eu-central-1", "us-west-2", region} {
-			other, err := provider.ForRegion(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := other.Region(); got != name {
-				t.Errorf("Region returns %q, want %q", got, name)
-			}
-			token, err := other.Token(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if verified := accept(t, token, name, creds); verified.Expiry != time.Minute {
-				t.Errorf("%s: signed for %v, want a minute", name, verified.Expiry)
-			}
-			provider = other // it has regions of its own
-		}
-	}
-	if n := source.Calls(); n != 1 {
-		t.Errorf("%d retrievals, want 1", n)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
@@ -25,10 +27,14 @@ type model struct {
 	random *rand.Rand
 
 	mu       sync.Mutex
+	source   string // of the credentials
+	stable   bool   // whether they are used in an outage
 	held     aws.Credentials
 	began    []time.Time // of each retrieval
 	underWay bool
-	pause    time.Time // no retrieval begins before
+	outage   bool      // whether the last retrieval was one, and held is used
+	trouble  time.Time // when the first retrieval began that brought nothing
+	pause    time.Time // no retrieval begins before, and the first call after it begins one
 	over     chan struct{}
 }
 
@@ -64,15 +70,18 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		takes = 1000 * time.Hour
 	}
 	creds, err := aws.Credentials{}, error(nil)
-	switch m.random.IntN(8) {
+	outage := false
+	switch m.random.IntN(10) {
 	case 0, 1:
-		err = errOutage
+		err = errRefused
 	case 2:
 		life = m.between(time.Second, 90*time.Second)
 	case 3:
 		creds = m.held // which may have expired
 	case 4:
 		life = 0
+	case 5, 6, 7:
+		err, outage = statusError(503), true
 	}
 	m.mu.Unlock()
 
@@ -80,9 +89,9 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.underWay && m.began[len(m.began)-1].Equal(start) {
-			m.underWay, m.pause = false, time.Now().Add(10*time.Second)
-			if m.held.CanExpire && m.holds(time.Now()) && m.held.Expires.Before(m.pause) {
-				m.pause = m.held.Expires
+			m.failed(time.Now(), start, true)
+			if !m.holds(time.Now()) && !m.outage {
+				m.pause = time.Now().Add(10 * time.Second)
 			}
 		}
 	})
@@ -95,7 +104,7 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	case <-gone:
 		return aws.Credentials{}, ctx.Err()
 	case <-m.over:
-		return aws.Credentials{}, errOutage
+		return aws.Credentials{}, errRefused
 	}
 
 	m.mu.Lock()
@@ -103,28 +112,58 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	now := time.Now()
 	if err == nil && !creds.HasKeys() {
 		creds = m.Issue(cmp.Or(life, 1000*time.Hour))
-		creds.CanExpire = life != 0
+		creds.CanExpire, creds.Source = life != 0, m.source
 	}
 	if now.Sub(start) >= time.Minute {
 		return creds, err // too late
 	}
-	m.underWay = false
-	expired := creds.CanExpire && !now.Before(creds.Expires)
+	expired := err == nil && creds.CanExpire && !now.Before(creds.Expires)
 	worse := m.holds(now) && creds.CanExpire && (creds == m.held ||
 		m.held.CanExpire && creds.Expires.Before(m.held.Expires) ||
 		!m.held.CanExpire && creds.Expires.Sub(now) <= time.Minute)
-	fruitless := err != nil || expired || worse
-	if !fruitless {
-		m.held = creds
-		fruitless = creds.CanExpire && creds.Expires.Sub(now) <= time.Minute
+	if err != nil || expired || worse {
+		m.failed(now, start, outage || expired)
+		return creds, err
 	}
-	if fruitless && m.holds(now) {
+	m.underWay, m.outage, m.trouble = false, false, time.Time{}
+	m.held, m.pause = creds, now.Add(5*time.Minute)
+	if creds.CanExpire {
+		window := time.Hour
+		switch life := creds.Expires.Sub(now); {
+		case life <= 20*time.Minute:
+			window = max(min(5*time.Minute, life/2), time.Minute)
+		case life < 90*time.Minute:
+			window = 15 * time.Minute
+		}
 		m.pause = now.Add(10 * time.Second)
-		if m.held.CanExpire && m.held.Expires.Before(m.pause) {
-			m.pause = m.held.Expires
+		if due := creds.Expires.Add(-window); due.After(m.pause) {
+			m.pause = due
+		}
+		if creds.Expires.Before(m.pause) {
+			m.pause = creds.Expires
 		}
 	}
 	return creds, err
+}
+
+// failed records a retrieval that brought nothing.
+func (m *model) failed(now, start time.Time, outage bool) {
+	m.underWay, m.outage = false, outage && m.stable && m.held.HasKeys()
+	if !m.holds(now) && !m.outage {
+		m.pause = time.Time{}
+		return
+	}
+	if m.trouble.IsZero() {
+		m.trouble = start
+	}
+	pause := min(now.Sub(m.trouble)/4, 5*time.Minute)
+	if m.held.CanExpire && m.holds(now) {
+		pause = min(pause, m.held.Expires.Sub(now)/4)
+	}
+	m.pause = now.Add(max(pause, 10*time.Second))
+	if !m.outage && m.held.CanExpire && m.held.Expires.Before(m.pause) {
+		m.pause = m.held.Expires
+	}
 }
 
 // call makes one call of provider and judges it.
@@ -136,23 +175,27 @@ func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration) {
 		defer cancel()
 	}
 	m.mu.Lock()
-	start, held, holds, retrievals, pause := time.Now(), m.held, m.holds(time.Now()), len(m.began), m.pause
-	idle := !m.underWay
+	start, held, retrievals, pause := time.Now(), m.held, len(m.began), m.pause
+	holds, outage, idle := m.holds(start) || m.outage, m.outage, !m.underWay
 	m.mu.Unlock()
 	token, err := provider.RetrieveBearerToken(ctx)
 	end := time.Now()
+	time.Sleep(1) // for the retrieval that the call began to reach the source
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	waited := end.Sub(start)
-	lastMinute := holds && held.CanExpire && held.Expires.Sub(start) <= time.Minute
+	lastMinute := holds && !outage && held.CanExpire && held.Expires.Sub(start) <= time.Minute
 
 	if err == nil {
-		verified, err := m.verify(token.Value)
-		if err != nil {
+		signer := m.held
+		if _, err := verifyFor(token.Value, region, signer); err != nil {
+			signer = held
+		}
+		if _, err := verifyFor(token.Value, region, signer); err != nil {
 			m.Errorf("a token that does not work: %v", err)
 		}
-		if id := verified.AccessKeyID; id != held.AccessKeyID && id != m.held.AccessKeyID {
-			m.Errorf("signed by %s, want %s or %s", id, held.AccessKeyID, m.held.AccessKeyID)
+		if signer.CanExpire && !end.Before(signer.Expires) && !outage && !m.outage {
+			m.Errorf("signed with credentials that expired %v ago, without an outage", end.Sub(signer.Expires))
 		}
 	}
 	switch {
@@ -166,28 +209,30 @@ func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration) {
 		m.Errorf("waited for %v in the last minute, error %v", waited, err)
 	case err != nil && errors.Is(err, context.DeadlineExceeded) && (patience == 0 || waited != patience):
 		m.Errorf("the caller's deadline is said to have passed after %v: %v", waited, err)
-	case err != nil && waited < patience && m.holds(end):
+	case err != nil && waited < patience && (m.holds(end) || m.outage):
 		m.Errorf("an error while credentials are held: %v", err)
 	case waited > time.Minute:
 		m.Errorf("waited for %v", waited)
 	}
 	// The call has begun the retrieval that was due.
-	due := !holds || held.CanExpire && held.Expires.Sub(start) <= time.Minute
-	if due && idle && !start.Before(pause) && len(m.began) == retrievals {
-		m.Error("no retrieval was begun")
+	if idle && !start.Before(pause) && len(m.began) == retrievals {
+		m.Errorf("no retrieval was begun %v after the pause", start.Sub(pause))
 	}
 }
 
 // The promises of the renewal hold with sources that are slow, fail, hang, ignore their
 // context, or return credentials that expire soon, sooner than the held ones or never.
 func TestModel(t *testing.T) {
-	seeds, calls := 100, atomic.Int64{}
+	seeds, calls := 60, atomic.Int64{}
 	if raceDetector() {
 		seeds = 10
 	}
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			m := &model{T: t, random: rand.New(rand.NewPCG(uint64(seed), 0)), over: make(chan struct{})}
+			if seed%2 == 0 {
+				m.source, m.stable = stableSources[seed/2%len(stableSources)], true
+			}
 			callers := rand.New(rand.NewPCG(uint64(seed), 1))
 			provider := newProvider(t, m)
 			var group sync.WaitGroup
@@ -225,8 +270,14 @@ func TestThirtyDays(t *testing.T) {
 		},
 		"outages": func(m *month) {
 			m.takes = func() time.Duration { return m.between(20*time.Millisecond, 2*time.Second) }
-			m.every, m.lasts = 4*time.Hour, 12*time.Minute
+			m.every, m.lasts = 4*time.Hour, 40*time.Minute
 			m.fails = 10
+		},
+		// The metadata service of an EC2 instance is down for hours. No call fails or
+		// waits, and what it hands out afterwards is in use within 5 minutes.
+		"instance": func(m *month) {
+			m.takes = func() time.Duration { return m.between(20*time.Millisecond, 5*time.Second) }
+			m.every, m.lasts, m.source = 12*time.Hour, 6*time.Hour, ec2rolecreds.ProviderName
 		},
 		"slow": func(m *month) {
 			m.takes = func() time.Duration { return 800 * time.Millisecond }
@@ -254,6 +305,7 @@ type month struct {
 	every  time.Duration        // the longest time from one outage to the next
 	lasts  time.Duration        // the longest outage
 	hangs  bool                 // in an outage retrievals hang, else they fail
+	source string               // of the credentials: if not empty, one whose outages are told from refusals
 	faults atomic.Int32
 
 	mu     sync.Mutex
@@ -289,28 +341,36 @@ func (m *month) run(days int) {
 				continue
 			}
 			m.faults.Add(1)
-			if !m.hangs {
-				return aws.Credentials{}, errOutage
+			switch {
+			case m.source != "":
+				return aws.Credentials{}, statusError(503)
+			case !m.hangs:
+				return aws.Credentials{}, errRefused
 			}
 			time.Sleep(o.to.Sub(now)) // and ignores its context
 		}
 		if m.fails > 0 && m.between(0, time.Duration(m.fails)) == 0 {
 			m.faults.Add(1)
-			return aws.Credentials{}, errOutage
+			return aws.Credentials{}, errRefused
 		}
-		return m.Issue(time.Hour), nil
+		creds := m.Issue(time.Hour)
+		creds.Source = m.source
+		return creds, nil
 	})
 	provider := newProvider(m, source)
 	held, err := provider.RetrieveBearerToken(m.Context())
 	if err != nil {
 		m.Fatal(err)
 	}
-	tokens, refusals, waits := 0, 0, 0
+	tokens, beyond, refusals, waits := 0, 0, 0, 0
 	var pause time.Duration
 	for ; time.Now().Before(end); time.Sleep(m.between(0, pause)) {
 		pause = 2 * time.Minute
 		if time.Until(held.Expires) < 6*time.Minute {
 			pause = 14 * time.Second
+			if m.source != "" {
+				pause = 45 * time.Second // which is nearly all of the time
+			}
 		}
 		start := time.Now()
 		token, err := provider.RetrieveBearerToken(m.Context())
@@ -323,7 +383,7 @@ func (m *month) run(days int) {
 		}
 		if err != nil {
 			refusals++
-			if !errors.Is(err, errOutage) || !errors.Is(err, bedrocktoken.ErrCredentials) {
+			if !errors.Is(err, errRefused) || !errors.Is(err, bedrocktoken.ErrCredentials) {
 				m.Fatalf("not the source's error: %v", err)
 			}
 			if left > waited {
@@ -332,16 +392,30 @@ func (m *month) run(days int) {
 			continue
 		}
 		tokens++
-		if _, err := m.verify(token.Value); err != nil {
+		held = token
+		if _, err := m.verify(token.Value); err == nil {
+			continue
+		} else if m.source == "" {
 			m.Fatal(err)
 		}
-		held = token
+		if _, err := verifyFor(token.Value, region, m.Newest()); err != nil {
+			m.Fatal(err)
+		}
+		beyond++
+		if !slices.ContainsFunc(outages, func(o outage) bool {
+			return start.After(o.from) && start.Before(o.to.Add(6*time.Minute))
+		}) {
+			m.Fatalf("at %v: signed with credentials that expired %v ago, without an outage", start, start.Sub(m.Newest().Expires))
+		}
 	}
 	calls := source.Calls()
-	m.Logf("%d days: %d tokens, %d errors, %d calls waited with valid credentials; %d outages, %d retrievals, %d of them failed or hung",
-		days, tokens, refusals, waits, len(outages), calls, m.faults.Load())
-	if m.every == 0 && (calls < days*24 || calls > days*24*60/55+1) {
-		m.Errorf("%d retrievals in %d days, want about one an hour", calls, days)
+	m.Logf("%d days: %d tokens, %d of them by expired credentials in an outage, %d errors, %d calls waited with valid credentials; %d outages, %d retrievals, %d of them failed or hung",
+		days, tokens, beyond, refusals, waits, len(outages), calls, m.faults.Load())
+	if m.every == 0 && (calls < days*24*60/46 || calls > days*24*60/44) {
+		m.Errorf("%d retrievals in %d days, want one in 45 minutes", calls, days)
+	}
+	if m.source != "" && beyond == 0 {
+		m.Error("no token by expired credentials: the outages were too short to show anything")
 	}
 	if m.every > 0 && int(m.faults.Load()) < days {
 		m.Errorf("%d faults: too few to show anything", m.faults.Load())

@@ -185,6 +185,7 @@ func TestCredentialsAreChecked(t *testing.T) {
 		"session token alone":      {aws.Credentials{SessionToken: sessionToken}, "missing"},
 		"no secret":                {aws.Credentials{AccessKeyID: accessKeyID}, "secret access key is missing"},
 		"no id":                    {aws.Credentials{SecretAccessKey: secretKey}, "access key ID is missing"},
+		"temporary, no token":      {aws.Credentials{AccessKeyID: "ASIAIOSFODNN7EXAMPLE", SecretAccessKey: secretKey}, "session token is missing"},
 		"expired":                  {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(-time.Nanosecond)}, "expired at"},
 		"long expired":             {aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true}, "expired at"},
 		"line break after id":      {aws.Credentials{AccessKeyID: accessKeyID + "\n", SecretAccessKey: secretKey}, "access key ID contains"},

@@ -327,11 +327,11 @@ func TestTransportChangesNothingElse(t *testing.T) {
 // closed once whatever happens.
 func TestTransportErrors(t *testing.T) {
 	t.Run("of the source", func(t *testing.T) {
-		failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errOutage })
+		failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errRefused })
 		var seen []*http.Request
 		client := &http.Client{Transport: newProvider(t, failing).Transport(answer(&seen))}
 		sent := &body{Reader: strings.NewReader("x")}
-		if _, err := client.Post(runtimeURL, "", sent); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errOutage) {
+		if _, err := client.Post(runtimeURL, "", sent); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errRefused) {
 			t.Errorf("error is %v, want ErrCredentials around the source's", err)
 		}
 		if _, err := client.Get(runtimeURL); !errors.Is(err, bedrocktoken.ErrCredentials) { // without a body
@@ -396,7 +396,7 @@ func TestTransportContextEndsWait(t *testing.T) {
 				defer close(release)
 				provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { // deaf to its context
 					<-release
-					return aws.Credentials{}, errOutage
+					return aws.Credentials{}, errRefused
 				}))
 				var seen []*http.Request
 				client := &http.Client{Transport: provider.Transport(answer(&seen)), Timeout: test.limit}
