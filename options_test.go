@@ -71,7 +71,7 @@ func TestRegionIsChecked(t *testing.T) {
 
 // The region is that of WithRegion, else of AWS_REGION, of AWS_DEFAULT_REGION or of
 // the profile. Tokens are signed for it, and Region returns it.
-func TestRegionComesFrom(t *testing.T) {
+func TestRegionPrecedence(t *testing.T) {
 	awstest.WriteConfig(t, `
 [default]
 region = from-default-profile
@@ -161,7 +161,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 // The credentials are those of WithCredentialsProvider, else of WithProfile, of the
 // environment or of the profile. What is found and does not work is an error: the
 // search does not go on to another identity.
-func TestCredentialsComeFrom(t *testing.T) {
+func TestCredentialsPrecedence(t *testing.T) {
 	awstest.WriteConfig(t, `
 [default]
 aws_access_key_id = from-default-profile

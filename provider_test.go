@@ -208,7 +208,7 @@ func TestOneSignatureASecond(t *testing.T) {
 // A call returns when its context is done, whatever the source does.
 func TestContextEndsWait(t *testing.T) {
 	hanging := func(release <-chan struct{}, authority *authority) *awstest.Source {
-		return awstest.NewSource(func(context.Context) (aws.Credentials, error) { // deaf to its context
+		return awstest.NewSource(func(context.Context) (aws.Credentials, error) { // ignores its context
 			<-release
 			return authority.Issue(time.Hour), nil
 		})

@@ -97,7 +97,7 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	})
 	var gone <-chan struct{}
 	if kind == 3 {
-		gone = ctx.Done() // the others are deaf to it
+		gone = ctx.Done() // the others ignore it
 	}
 	select {
 	case <-time.After(takes):

@@ -394,7 +394,7 @@ func TestTransportContextEndsWait(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
-				provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { // deaf to its context
+				provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { // ignores its context
 					<-release
 					return aws.Credentials{}, errRefused
 				}))
