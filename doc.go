@@ -11,7 +11,7 @@
 // A token is a presigned request for bedrock:CallWithBearerToken. It is signed
 // locally: only retrieving credentials uses the network. It is valid in one
 // region, for at most 12 hours, and no longer than the credentials that signed it,
-// which often last an hour. A token cannot be renewed or individually revoked.
+// which often last an hour. It cannot be renewed or individually revoked.
 //
 // A token carries the permissions of the identity that signed it. That identity
 // needs bedrock:CallWithBearerToken, or bedrock-mantle:CallWithBearerToken for the
@@ -40,7 +40,7 @@
 // NewProvider fixes the region and the profile. The first retrieval uses the
 // configuration that NewProvider loaded. Each later one reloads it, so that keys
 // replaced in the shared files are picked up. HTTP requests for credentials time
-// out after 10 seconds and are retried, and leave no connection behind.
+// out after 10 seconds and are retried.
 //
 // # Renewal
 //
@@ -54,16 +54,15 @@
 //
 // The advisory window is the last 5 minutes of credentials that live for up to 20
 // minutes (at most half of their life), the last 15 minutes of those that live for
-// less than 90, and the last hour of others. The credentials of aws login cannot be
-// renewed before they expire, because the SDK keeps them until their last second.
+// less than 90, and the last hour of others. Those of aws login cannot be renewed
+// before they expire, because the SDK keeps them until their last second.
 //
 // When something goes wrong:
 //
-//   - A renewal fails: callers are served until the held credentials expire. The
-//     Provider tries again after a quarter of the time that the trouble has lasted:
-//     after 10 seconds at first, and after 5 minutes at most. It tells the function
-//     of [WithRenewalErrorHandler].
-//   - A renewal hangs: it is abandoned after a minute, and has failed.
+//   - A renewal fails, or hangs and is abandoned after a minute: callers are served
+//     until the held credentials expire. The function of [WithRenewalErrorHandler] is
+//     told. The Provider tries again after a quarter of the time that the trouble has
+//     lasted: after 10 seconds at first, and after 5 minutes at most.
 //   - The held credentials expire in an outage of their source, which does not
 //     answer, or answers with status 429 or 5xx or with expired credentials: callers
 //     are still served, and Bedrock decides whether it accepts the token (static
@@ -73,16 +72,13 @@
 //   - The held credentials expire otherwise: calls return [ErrCredentials] until the
 //     source has recovered. Each call tries again. After a retrieval that hung, calls
 //     fail at once for 10 seconds.
-//   - A renewal brings credentials that expire sooner: it has failed, without an
-//     error.
-//   - Bedrock refuses a token with status 401 or 403: see [Provider.Transport].
+//   - A renewal brings credentials that expire sooner: they are not used.
 //
 // Credentials without an expiry are retrieved again every 5 minutes, except static
 // credentials and those of a credential_process, which may prompt.
 //
-// A retrieval uses no caller's context: a caller whose context is done returns at
-// once, and the others get their token. One retrieval runs at a time. Only a source
-// that ignores its context and hangs may still be running when the next one begins.
+// A caller whose context is done returns at once, and the others get their token.
+// One retrieval runs at a time, unless a source hangs and ignores its context.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html

@@ -39,11 +39,10 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer or
 // function in the interface is an [ErrCredentials].
 //
-// A [Provider] caches what source returns. Do not wrap source in an
-// [aws.CredentialsCache], such as the Credentials of a loaded [aws.Config]: a
-// Provider uses a cache as is, with the cache's own policy of renewal, and may then
-// report an expiry that has passed. A chain that needs options of its own is a
-// function that loads a config and retrieves from it, as in the example.
+// A [Provider] caches what source returns. It uses an [aws.CredentialsCache], such
+// as the Credentials of a loaded [aws.Config], as is, with the cache's own renewal,
+// and may then report an expiry that has passed. Prefer a function that loads a
+// config and retrieves from it, as in the second example.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.credentials = source }
 }
@@ -55,26 +54,22 @@ func WithExpiry(expiry time.Duration) Option {
 	return func(o *options) { o.expiry = expiry }
 }
 
-// WithProfile sets the profile of the shared config files from which the default
-// chain takes credentials and region. Unlike AWS_PROFILE it takes precedence over
-// credentials in the environment. AWS_REGION still takes precedence over the
-// profile's region.
-//
-// The default chain cannot ask for an MFA code: see the example of
-// [WithCredentialsProvider].
+// WithProfile sets the profile of the shared config files. Unlike AWS_PROFILE it
+// takes precedence over credentials in the environment. AWS_REGION still takes
+// precedence over the profile's region. A profile whose role asks for an MFA code
+// needs [WithCredentialsProvider], as in its second example.
 func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
 // WithRenewalErrorHandler sets a function that is called with the error of each
-// renewal that failed while callers were served with the credentials that are
-// held. It is not called for an error that a caller is told. The error is an
-// [ErrCredentials] that wraps the source's and says until when the held credentials
-// are used: log it, count it, or warn whoever has to sign in.
+// renewal that failed while callers were served with the held credentials. It is
+// not called for an error that a caller is told. The error is an [ErrCredentials]
+// that wraps the source's and says until when the held credentials are used: log
+// it, count it, or warn whoever has to sign in.
 //
-// A [Provider] calls handle in the background, where it may block. The calls of
-// one Provider, and of those that [Provider.ForRegion] made from it, may overlap if
-// it blocks. A nil handle is none.
+// A [Provider] calls handle in the background. If handle blocks, its calls may
+// overlap. A nil handle is none.
 func WithRenewalErrorHandler(handle func(err error)) Option {
 	return func(o *options) { o.handle = handle }
 }

@@ -23,18 +23,17 @@ import (
 //   - http and https URLs of localhost and loopback addresses.
 //
 // Any other request is refused before credentials are retrieved: one for Bedrock
-// in another region with [ErrRegion], all others with [ErrEndpoint]. RoundTrip
-// checks redirects in the same way, so base must not follow redirects. RoundTrip
-// otherwise returns the errors of [Provider.Token], or the request context's error
-// as it is.
+// in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
+// checked in the same way, so base must not follow them. Other errors are those of
+// [Provider.Token], or the request context's as it is.
 //
 // The token replaces the request's Authorization and X-Api-Key headers.
 //
 // A response with status 401 or 403 starts a renewal in the background, at most
 // one a minute, for the next requests: the role's sessions may have been revoked.
 // The response is passed on, and nothing is sent again. Credentials whose renewal
-// may ask a person, those of a credential_process or of a provider of your own, are
-// not renewed early.
+// may prompt, those of a credential_process or of a provider of your own, are not
+// renewed early.
 func (provider *Provider) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
