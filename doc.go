@@ -44,8 +44,8 @@
 //
 // # Renewal
 //
-// A Provider caches credentials, not tokens, and renews them in the background as
-// AWS's SDKs do. In normal operation no caller waits:
+// A Provider caches credentials and renews them in the background, as AWS's SDKs
+// do:
 //
 //	retrieved         advisory window         last minute            expired
 //	    |  calls are        |  calls are served,    |  calls wait up to    |  calls wait until a

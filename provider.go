@@ -8,10 +8,9 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// A Provider creates tokens and renews the credentials that sign them. Create one
-// with [NewProvider] when the program starts and share it: it is safe for
-// concurrent use. Most programs use its [Provider.Transport]. The package
-// documentation says when it renews and who waits.
+// A Provider creates tokens and renews the credentials that sign them, as the
+// package documentation describes. Create one with [NewProvider] when the program
+// starts and share it: it is safe for concurrent use.
 //
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
 // secrets.
@@ -21,11 +20,10 @@ type Provider struct {
 
 var _ bearer.TokenProvider = (*Provider)(nil)
 
-// NewProvider returns a [Provider]. It resolves the region. It reads the
-// environment and the shared config files unless opts supply both region and
-// credentials. It does not retrieve credentials, so the first call to
-// [Provider.Token] may report that they are missing. The errors are those of
-// [ProvideToken].
+// NewProvider returns a [Provider]. It reads the environment and the shared config
+// files unless opts supply both region and credentials. It does not retrieve
+// credentials, so the first call to [Provider.Token] may report that they are
+// missing. The errors are those of [ProvideToken].
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err
