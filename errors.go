@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 )
 
-// Errors returned by this package, to be tested with [errors.Is]. They are wrapped
-// with details, of which at most 500 bytes are a source's.
+// Errors returned by this package, wrapped with details. Test for them with
+// [errors.Is].
 var (
 	// ErrRegion is returned if there is no region, if it cannot be the name of one,
 	// or if a request is for Bedrock in another region.

@@ -36,8 +36,8 @@ func WithRegion(region string) Option {
 }
 
 // WithCredentialsProvider sets the source of the credentials that sign the token.
-// The default, also if source is nil, is the SDK's default chain. A nil pointer or
-// function in the interface is an [ErrCredentials].
+// The default, also if source is nil, is the SDK's default chain. A nil pointer in
+// source is an [ErrCredentials].
 //
 // A [Provider] caches what source returns. It uses an [aws.CredentialsCache], such
 // as the Credentials of a loaded [aws.Config], as is, with the cache's own renewal,
