@@ -111,33 +111,43 @@ func (r *renewer) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	served, last := r.served(), r.last
 	r.mu.Unlock()
 
-	if left > mandatoryWindow || inOutage && left > 0 {
+	wait := maxWait(ctx, left, inOutage, now, last.began)
+	if wait <= 0 {
 		return served, nil
 	}
-	if left > 0 || inOutage {
-		wait := last.began.Add(renewalWait).Sub(now)
-		if deadline, ok := ctx.Deadline(); ok {
-			wait = min(wait, deadline.Sub(now)/2) // leave half for the caller's own request
-		}
-		if wait > 0 {
-			select {
-			case <-last.ended:
-				return last.credentials, last.err
-			case <-ctx.Done():
-				return aws.Credentials{}, ctx.Err()
-			case <-time.After(wait):
+	var timeout <-chan time.Time
+	if wait < forever {
+		timeout = time.After(wait)
+	}
+	for {
+		select {
+		case <-last.ended:
+			return last.credentials, last.err
+		case <-ctx.Done():
+			return aws.Credentials{}, ctx.Err()
+		case <-timeout:
+			if live(served, time.Now()) {
+				return served, nil
 			}
-		}
-		if live(served, time.Now()) {
-			return served, nil
+			timeout = nil
 		}
 	}
-	select {
-	case <-last.ended:
-		return last.credentials, last.err
-	case <-ctx.Done():
-		return aws.Credentials{}, ctx.Err()
+}
+
+// maxWait returns how long a caller may wait for the retrieval that began last, if
+// the held credentials are served for the time that is left.
+func maxWait(ctx context.Context, left time.Duration, inOutage bool, now, began time.Time) time.Duration {
+	switch {
+	case left > mandatoryWindow, inOutage && left > 0:
+		return 0
+	case left <= 0 && !inOutage:
+		return forever
 	}
+	wait := began.Add(renewalWait).Sub(now)
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, deadline.Sub(now)/2) // leave half for the caller's own request
+	}
+	return wait
 }
 
 // left returns for how long the held credentials are still served.
@@ -252,37 +262,36 @@ func (r *renewer) settle(this *retrieval, a answer) (warning error) {
 		a.err = fmt.Errorf("the credentials expired at %s", a.credentials.Expires.Format(time.RFC3339))
 		a.outage = true
 	}
+	stable := a.outage && usableInOutage(r.held)
+	r.stableUntil = time.Time{}
 	switch {
 	case a.err == nil && r.better(a.credentials, now):
-		r.held, r.refused = a.credentials, false
-		r.advisory = advisoryStart(a.credentials, now)
-		r.next = later(r.advisory, now.Add(minPause))
-		r.trouble, r.stableUntil = time.Time{}, time.Time{}
-	case a.err == nil && r.advisory.After(now):
-		r.next = r.advisory // the service refused held, and the source has no others
-		r.trouble, r.stableUntil = time.Time{}, time.Time{}
-	case live(r.held, now), a.outage && usableInOutage(r.held):
+		r.held, r.advisory, r.refused = a.credentials, advisoryStart(a.credentials, now), false
+		r.next, r.trouble = r.advisory, time.Time{}
+		if pause := now.Add(minPause); r.next.Before(pause) {
+			r.next = pause
+		}
+	case a.err == nil && r.advisory.After(now): // the service refused held, and the source has no others
+		r.next, r.trouble = r.advisory, time.Time{}
+	case live(r.held, now) || stable:
 		if r.trouble.IsZero() {
 			r.trouble = this.began
 		}
 		r.next = now.Add(pause(now.Sub(r.trouble), r.held, now))
-		r.stableUntil = time.Time{}
-		if a.outage && usableInOutage(r.held) {
+		if stable {
 			r.stableUntil = wallClock(r.next.Add(outageMargin))
 		}
 		if a.err != nil {
 			warning = renewalError(r.served(), a.err)
 		}
 	default:
-		r.stableUntil = time.Time{}
-		r.next = now
+		this.err, r.next = a.err, now
 		if a.err == outage.ErrNoAnswer {
 			r.next = now.Add(minPause) // so that calls do not each wait for a minute
 		}
-		this.err = a.err
 		return nil
 	}
-	if r.stableUntil.IsZero() && r.held.CanExpire && r.held.Expires.Before(r.next) {
+	if !stable && r.held.CanExpire && r.held.Expires.Before(r.next) {
 		r.next = r.held.Expires
 	}
 	this.credentials = r.served()
@@ -401,10 +410,3 @@ func passed(t, now time.Time) bool {
 
 // wallClock returns t without its monotonic reading.
 func wallClock(t time.Time) time.Time { return t.Round(0).UTC() }
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
