@@ -1,6 +1,9 @@
-package main
+// Package explain words the errors of package bedrocktoken for people who run the
+// commands, and tells the proxy which of them may pass by themselves.
+package explain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,81 +16,118 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/outage"
 )
 
-// explain says in one line what was wrong and, where that is known, in another
-// what to do about it.
-func explain(ctx context.Context, profile string, err error) string {
-	source := sourceOf(err)
-	if source == ec2 && errors.Is(err, context.DeadlineExceeded) {
-		// The SDK tries for 5 seconds, and then says only that they are over.
-		if cfg, loadErr := loadWithoutRetries(ctx, profile); loadErr == nil {
-			if _, once := cfg.Credentials.Retrieve(ctx); once != nil {
-				err = once
-			}
+// Error returns a line that says what was wrong and, where that is known, a second
+// one that says what to do. Both are bounded and show no secrets. The profile is
+// the one that the command was given, or empty.
+func Error(err error, profile string) string {
+	says, advice := "", ""
+	for _, rule := range rules(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE"))) {
+		if rule.seen {
+			says, advice = rule.says, rule.advice
+			break
 		}
 	}
-	text, refused := cause(err, source)
-	roleless := ""
-	if strings.Contains(text, "SSO") {
-		cfg, _ := loadWithoutRetries(ctx, profile)
-		roleless = withoutRole(cfg)
-	}
-	advice := ""
+	return strings.TrimSuffix(oneLine(says)+"\n"+oneLine(advice), "\n")
+}
 
+// Temporary reports whether the source of the credentials does not answer or fails
+// for the moment, so that a client may try again. That no credentials were found
+// is not temporary: on a laptop the SDK notices it when nobody answers at the
+// address of the EC2 metadata service.
+func Temporary(err error) bool {
+	return outage.Is(err) && !noneFound(err, sourceOf(err))
+}
+
+// A rule is what to print if something was seen: what was wrong, and what to do
+// about it, which may be empty.
+type rule struct {
+	seen         bool
+	says, advice string
+}
+
+// rules returns the rules for err, with the values that they quote. The first one
+// that was seen counts, and the last one always is.
+func rules(err error, profile string) []rule {
+	source := sourceOf(err)
+	text, refused := cause(err, source)
+	has := func(part string) bool { return strings.Contains(text, part) }
 	var (
 		noSource  config.SharedConfigAssumeRoleError
 		noProfile config.SharedConfigProfileNotExistError
-		noFile    *fs.PathError
-		dial      *net.OpError
+		file      *fs.PathError
+
+		isNoSource  = errors.As(err, &noSource)
+		isNoProfile = errors.As(err, &noProfile)
+		isFile      = errors.As(err, &file)
+		isRegion    = errors.Is(err, bedrocktoken.ErrRegion)
+		isUnsaved   = has("save token: ") || has("unable to cache refreshed SSO token")
+		isDenied    = isFile && (errors.Is(err, fs.ErrPermission) || has("read-only file system"))
+		isOneKey    = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
+		isNone      = noneFound(err, source)
+
+		tilde, path   = unexpanded()
+		caBundle      = os.Getenv("AWS_CA_BUNDLE")
+		login, sso    = "Sign in with aws login" + of(profile, err) + ".", "Sign in with aws sso login" + of(profile, err) + "."
+		giveRegion    = "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
+		giveKeys      = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
+		withoutPrompt = "Use aws login, or keys from aws configure export-credentials."
 	)
-	switch {
-	case errors.Is(err, bedrocktoken.ErrRegion):
-		if !strings.Contains(text, `"`) { // nothing to quote
-			text = "no region is set"
-		}
-		advice = "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
-	case errors.Is(err, errNoCode):
-		text, advice = errNoCode.Error(), "Run it in a terminal and type the code."
-	case errors.As(err, &noSource):
-		text = fmt.Sprintf("the source_profile %q does not exist, has no credentials or leads back to itself", noSource.Profile)
-	case errors.As(err, &noProfile):
-		text = fmt.Sprintf("there is no profile %q", noProfile.Profile)
-		advice = "Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."
-	case errors.As(err, &noFile) && text == "cannot load the AWS config: "+noFile.Error(), strings.Contains(text, "CA bundle"):
-		advice = fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))
-	case roleless != "":
-		text = fmt.Sprintf("the profile %q needs sso_account_id and sso_role_name besides sso_session", roleless)
-	case source == "SSO" && refused:
-		advice = "Sign in with aws sso login, or see the profile's sso_account_id and sso_role_name."
-	case source == "SSO OIDC" && refused, strings.Contains(text, "cached SSO token"), strings.Contains(text, "SSO session has expired"):
-		advice = "Sign in with aws sso login, for the same profile."
-	case source == "Signin" && refused, strings.Contains(text, "login token"), strings.Contains(text, "login session"):
-		advice = "Sign in with aws login, for the same profile."
-	case source == ec2:
-		advice = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
-		if errors.As(err, &dial) && dial.Op == "dial" || strings.Contains(text, "access disabled") {
-			text = "no AWS credentials were found"
-		}
-		if (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "") {
-			text = "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set"
-			advice = "Set the other one too, or name a profile with -profile."
-		}
+	return []rule{
+		{tilde != "" && (isNoProfile || isNone || isRegion && !has(`"`)),
+			fmt.Sprintf("%s is %q, and nothing expands its ~", tilde, path), "Set it to the full path of the file."},
+
+		{isRegion && !has(`"`), "no region is set", giveRegion}, // it quotes one that is wrong
+		{isRegion, text, giveRegion},
+
+		{isNoSource, fmt.Sprintf("the source_profile %q does not exist, has no credentials or leads back to itself", noSource.Profile), ""},
+		{isNoProfile, fmt.Sprintf("there is no profile %q", noProfile.Profile),
+			"Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."},
+		{isFile && text == fmt.Sprint("cannot load the AWS config: ", file) || has("CA bundle"), text,
+			fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", caBundle)},
+
+		{has("no MFA code was given"), "no MFA code was given", "Run it in a terminal and type the code."},
+		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here", withoutPrompt},
+
+		{isDenied && isUnsaved, fmt.Sprint("the renewed sign-in cannot be saved: ", file), "Make the directory writable, or use keys from aws configure export-credentials."},
+		{isDenied, text, "Let this user read the file."},
+		{source == "SSO" && refused, text, sso + " The profile needs the sso_account_id and sso_role_name of a role that is yours."},
+		{source == "SSO OIDC" && refused || has("cached SSO token") || has("SSO session has expired"), text, sso},
+		{source == "Signin" && refused || has("login token") || has("login session"), text, login},
+
+		{source == ec2 && isOneKey, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too, or name a profile with -profile."},
+		{isNone && errors.Is(err, context.DeadlineExceeded), "no AWS credentials were found, and the EC2 metadata service gave none in time", giveKeys},
+		{isNone, "no AWS credentials were found", giveKeys},
+		{source == ec2, text, giveKeys},
+
+		{true, text, ""},
 	}
-	return strings.TrimSuffix(oneLine(text)+"\n"+oneLine(advice), "\n")
 }
 
-func loadWithoutRetries(ctx context.Context, profile string) (aws.Config, error) {
-	return config.LoadDefaultConfig(ctx,
-		config.WithSharedConfigProfile(profile),
-		config.WithLogger(logging.Nop{}),
-		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
-	)
+// of returns the arguments that make a sign-in be for the profile.
+func of(profile string, err error) string {
+	switch {
+	case profile == "":
+		return ""
+	case strings.Contains(err.Error(), "AssumeRole"): // it is a role's source that lacks one
+		return fmt.Sprintf(", for the source_profile of %.80q", profile)
+	}
+	return fmt.Sprintf(" --profile %.80q", profile)
+}
+
+// unexpanded returns the variable and the path that only a shell could understand.
+func unexpanded() (variable, path string) {
+	for _, variable := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+		if path := os.Getenv(variable); strings.HasPrefix(path, "~") {
+			return variable, path
+		}
+	}
+	return "", ""
 }
 
 const (
@@ -111,12 +151,29 @@ func sourceOf(err error) string {
 	return service
 }
 
+// noneFound reports whether the SDK came to the end of its chain in vain: it asked
+// EC2, and there was no answer. It tries for 5 seconds, and then says only that
+// they are over.
+func noneFound(err error, source string) bool {
+	var dial *net.OpError
+	return source == ec2 && statusOf(err) == 0 && (errors.As(err, &dial) && dial.Op == "dial" ||
+		errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "access disabled"))
+}
+
+// statusOf returns the status of the answer that err is about, if it is an error's.
+func statusOf(err error) int {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) && answer.HTTPStatusCode() >= http.StatusMultipleChoices {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
 // cause returns the part of err that a person can act on, and whether the source
 // refused and gave a reason.
 func cause(err error, source string) (text string, refused bool) {
 	var (
 		refusal smithy.APIError
-		answer  interface{ HTTPStatusCode() int }
 		request *url.Error
 	)
 	text = strings.NewReplacer(
@@ -124,40 +181,34 @@ func cause(err error, source string) (text string, refused bool) {
 		"failed to refresh cached credentials, ", "",
 		"failed to load credentials", container,
 	).Replace(err.Error())
-	switch {
+	switch status := statusOf(err); {
 	case source == "":
-		return text, false
+		return secret.ReplaceAllString(text, "***"), false
 	case errors.As(err, &refusal) && refusal.ErrorCode() != "" && refusal.ErrorCode() != "UnknownError":
 		text = strings.TrimSuffix(fmt.Sprintf("%s answered: %s: %s", source, refusal.ErrorCode(), refusal.ErrorMessage()), ": ")
 		refused = true
-	case errors.As(err, &answer) && answer.HTTPStatusCode() >= http.StatusMultipleChoices:
-		text = fmt.Sprintf("%s answered with status %d %s", source, answer.HTTPStatusCode(), http.StatusText(answer.HTTPStatusCode()))
+	case status != 0:
+		text = fmt.Sprintf("%s answered with status %d %s", source, status, http.StatusText(status))
 	case errors.Is(err, context.DeadlineExceeded):
 		text = source + " did not answer"
 	case errors.As(err, &request):
 		text = fmt.Sprintf("%s cannot be reached: %v", source, request.Err)
 	}
+	if !errors.As(err, new(*fs.PathError)) { // whose path may be that long
+		text = secretKey.ReplaceAllString(text, "***")
+	}
 	return secret.ReplaceAllString(text, "***"), refused
 }
 
-// withoutRole returns the name of the profile that has an SSO session but no
-// account or role, which the SDK does not notice.
-func withoutRole(cfg aws.Config) string {
-	for _, source := range cfg.ConfigSources {
-		shared, _ := source.(config.SharedConfig)
-		for p := &shared; p != nil; p = p.Source {
-			if p.SSOSession != nil && (p.SSOAccountID == "" || p.SSORoleName == "") {
-				return p.Profile
-			}
-		}
-	}
-	return ""
-}
+var (
+	// secret matches what a service may quote of credentials: an access key ID, a
+	// bearer token, a field of a secret.
+	secret = regexp.MustCompile(`A[KS]IA[0-9A-Z]+|(?:bedrock-api-key-|eyJ)[\w+/=.-]+|` +
+		`(?i:secret_?access_?key|session_?token|"token)[\\"']*\s*[:=]\s*[\\"']*[^\s\\"',}]+`)
 
-// secret matches what a service may quote of credentials: an access key ID, a
-// bearer token, a field of a secret, and what is as long as a secret key or longer.
-var secret = regexp.MustCompile(`A[KS]IA[0-9A-Z]+|(?:bedrock-api-key-|eyJ)[\w+/=.-]+|[0-9A-Za-z+/=]{40,}|` +
-	`(?i:secret_?access_?key|session_?token|"token)[\\"']*\s*[:=]\s*[\\"']*[^\s\\"',}]+`)
+	// secretKey matches what is as long as a secret key, or longer.
+	secretKey = regexp.MustCompile(`[0-9A-Za-z+/=]{40,}`)
+)
 
 // oneLine returns at most 400 bytes of s, without line breaks and control characters.
 func oneLine(s string) string {
