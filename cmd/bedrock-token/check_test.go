@@ -355,6 +355,12 @@ func TestCheckCommand(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+	t.Run("no such region", func(t *testing.T) {
+		got := runCommand(t, keys, "", "-check", "-region", "useast1")
+		if got.status != 1 || got.stderr != "" || strings.Count(got.stdout, ": no answer: not an endpoint of Bedrock: ") != 3 || strings.Count(got.stdout, causes[unreachable].likely) != 3 {
+			t.Errorf("got %+v", got)
+		}
+	})
 	t.Run("no token", func(t *testing.T) {
 		got := runCommand(t, keys, "", "-check")
 		if got.status != 1 || got.stdout != "" || !strings.HasPrefix(got.stderr, "bedrock-token: no region is set\n") {
