@@ -122,7 +122,7 @@ func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
 // returns what serve does.
 func served(t *testing.T) (listener pipes, client *http.Client, stop func() error) {
 	t.Helper()
-	handler := newProxy(newProvider(t, &source{}), nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
+	handler := newProxy(newProvider(t, &source{}), "", nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
 		takes, err := time.ParseDuration(strings.TrimPrefix(r.URL.Path, "/v1/"))
 		if err != nil {
 			return nil, err
@@ -259,23 +259,26 @@ func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 func TestProgramRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		args, env []string
+		status    int
 		says      string
 	}{
-		"no region":         {nil, nil, "-region"},
-		"a bad region":      {[]string{"-region", "US West"}, nil, `"US West"`},
-		"another address":   {[]string{"-region", region, "-listen", "0.0.0.0:0"}, nil, "loopback"},
-		"a bad endpoint":    {[]string{"-region", region, "-endpoint", "example.com"}, nil, "-endpoint"},
-		"a missing profile": {[]string{"-region", region, "-profile", "ghost"}, nil, "ghost"},
-		"an argument":       {[]string{"-region", region, "us-east-1"}, nil, `"us-east-1"`},
-		"a broken config":   {[]string{"-region", region}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, "such.pem"},
+		"no region":         {nil, nil, 1, "-region"},
+		"a bad region":      {[]string{"-region", "US West"}, nil, 1, `"US West"`},
+		"another address":   {[]string{"-region", region, "-listen", "0.0.0.0:0"}, nil, 1, "loopback"},
+		"a bad endpoint":    {[]string{"-region", region, "-endpoint", "example.com"}, nil, 1, "-endpoint"},
+		"a missing profile": {[]string{"-region", region, "-profile", "ghost"}, nil, 1, "ghost"},
+		"a broken config":   {[]string{"-region", region}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, 1, "such.pem"},
+		"an empty key":      {[]string{"-region", region}, []string{keyVariable + "="}, 1, keyVariable},
+		"an argument":       {[]string{"-region", region, "us-east-1"}, nil, 2, `"us-east-1"`},
+		"an unknown flag":   {[]string{"-port", "8484"}, nil, 2, "-port"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			output, err := program(t, test.env, append([]string{"-listen", "127.0.0.1:0"}, test.args...)...).CombinedOutput()
 			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			if !errors.As(err, &exit) || exit.ExitCode() != test.status {
 				t.Errorf("%v", err)
 			}
-			if lines := strings.Count(string(output), "\n"); lines != 1 || !strings.Contains(string(output), test.says) {
+			if lines := strings.Count(string(output), "\n"); lines < 1 || lines > 2 || !strings.Contains(string(output), test.says) {
 				t.Errorf("it says %q", output)
 			}
 		})
@@ -293,7 +296,7 @@ type instance struct {
 // line of its output has been read.
 func start(t *testing.T, endpoint string) *instance {
 	t.Helper()
-	p := &instance{command: program(t, []string{"BEDROCK_PROXY_KEY=" + proxyKey},
+	p := &instance{command: program(t, []string{keyVariable + "=" + proxyKey},
 		"-listen", "127.0.0.1:0", "-endpoint", endpoint, "-profile", "team")}
 	p.write(t, "config", "[profile team]\nregion = "+region+"\n")
 	stderr, err := p.command.StderrPipe()
@@ -390,7 +393,7 @@ func TestProgram(t *testing.T) {
 			bedrock, arrived, finish := slowBedrock(t)
 			p := start(t, bedrock)
 			failure(t, p.do(t, "GET", "/v1/models"), http.StatusUnauthorized)
-			failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusServiceUnavailable)
+			failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
 			p.provide(t)
 			if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
 				t.Fatal(response.Status, read(t, response))
@@ -414,8 +417,8 @@ func TestProgram(t *testing.T) {
 			if err := p.command.Wait(); err != nil {
 				t.Error(err)
 			}
-			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 503`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
-				if bytes.Count(rest, []byte("proxy: "+line)) != 1 {
+			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 403`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
+				if bytes.Count(rest, []byte(" bedrock-proxy: "+line)) != 1 {
 					t.Errorf("no %s in the log:\n%s", line, rest)
 				}
 			}
