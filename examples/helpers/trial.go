@@ -31,7 +31,7 @@ const staleKey = "stale"
 type tools struct {
 	node    string
 	modules string // node_modules
-	bin     string // with bedrock-token and proxy
+	bin     string // with bedrock-token and bedrock-proxy
 }
 
 // install fetches and builds the tools in dir, and prints their versions.
@@ -42,8 +42,7 @@ func install(ctx context.Context, dir string) (tools, error) {
 	}
 	t := tools{node: node, modules: filepath.Join(dir, "node_modules"), bin: filepath.Join(dir, "bin")}
 	for _, command := range [][]string{
-		{"go", "build", "-C", "..", "-o", t.bin + "/", "./cmd/bedrock-token"},
-		{"go", "build", "-o", t.bin + "/", "./proxy"},
+		{"go", "build", "-C", "..", "-o", t.bin + "/", "./cmd/bedrock-token", "./cmd/bedrock-proxy"},
 		// Without scripts: all that they would do is to save a call of node.
 		{"npm", "install", "--prefix", dir, "--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", codexPackage, claudePackage},
 	} {
@@ -230,7 +229,7 @@ func (t *trial) claudeOverProxy(ctx context.Context, settings string) (output st
 	var proxyOutput bytes.Buffer
 	stopped := make(chan error, 1)
 	go func() {
-		proxy := t.command(proxyCtx, filepath.Join(t.tools.bin, "proxy"), "-region", settingsRegion, "-endpoint", t.server.URL, "-listen", address)
+		proxy := t.command(proxyCtx, filepath.Join(t.tools.bin, "bedrock-proxy"), "-region", settingsRegion, "-endpoint", t.server.URL, "-listen", address)
 		proxy.Stderr = &proxyOutput
 		stopped <- proxy.Run()
 	}()
