@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 // http2Only makes s ask with HTTP/2 in the clear, as the AWS SDK for JavaScript
@@ -108,7 +110,7 @@ func TestHTTP2Stream(t *testing.T) {
 // A link is the network between a proxy and Bedrock, both in one bubble of
 // synctest. Its connections die when it is cut, and neither end is told.
 type link struct {
-	bedrock pipes
+	bedrock awstest.Listener
 	dials   atomic.Int32
 
 	mu  sync.Mutex
@@ -117,7 +119,7 @@ type link struct {
 }
 
 func newLink() *link {
-	l := &link{bedrock: make(pipes)}
+	l := &link{bedrock: make(awstest.Listener)}
 	l.cut, l.end = context.WithCancel(context.Background())
 	return l
 }
@@ -171,12 +173,12 @@ func linked(t *testing.T, identity *httptest.Server, link *link, answer http.Han
 	transport.DialContext = link.dial
 	transport.Proxy = nil
 	transport.TLSClientConfig = identity.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	listener := make(pipes)
+	listener := make(awstest.Listener)
 	ctx, stop := context.WithCancel(context.Background())
 	handler := newProxy(newProvider(t, &source{}), "", mustParse(t, "https://example.com"), "", transport)
 	go func() { ended <- serve(ctx, listener, handler) }()
 
-	caller := &http.Transport{DialContext: listener.dial}
+	caller := &http.Transport{DialContext: listener.DialContext}
 	t.Cleanup(func() {
 		caller.CloseIdleConnections()
 		stop()

@@ -58,9 +58,9 @@ const keyVariable = "BEDROCK_PROXY_KEY"
 
 // Exit statuses.
 const (
-	success = iota
-	failed
-	wrongUsage
+	success    = 0
+	failed     = 1
+	wrongUsage = 2
 )
 
 func main() {
@@ -123,7 +123,7 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	// This retrieves no credentials: there may be none yet.
-	p, err := bedrocktoken.NewProvider(ctx,
+	provider, err := bedrocktoken.NewProvider(ctx,
 		bedrocktoken.WithRegion(s.region),
 		bedrocktoken.WithProfile(s.profile),
 		bedrocktoken.WithRenewalErrorHandler(func(err error) { logRenewal(err, s.profile) }),
@@ -135,8 +135,8 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	log.Printf("listening on http://%s for Bedrock in %s", listener.Addr(), p.Region())
-	return serve(ctx, listener, newProxy(p, s.profile, target, key, newTransport()))
+	log.Printf("listening on http://%s for Bedrock in %s", listener.Addr(), provider.Region())
+	return serve(ctx, listener, newProxy(provider, s.profile, target, key, newTransport()))
 }
 
 // logRenewal logs that credentials could not be renewed. Callers see nothing of it

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
@@ -103,30 +104,12 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
-// A pipes is a listener in memory, for synctest.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	if conn, ok := <-p; ok {
-		return conn, nil
-	}
-	return nil, net.ErrClosed
-}
-func (p pipes) Close() error   { close(p); return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	client, server := net.Pipe()
-	p <- server
-	return client, nil
-}
-
 // served starts the server in a bubble of synctest. Bedrock takes as long to answer
 // as the path says, unless the caller goes away. stop is the first signal, and
 // returns what serve does.
-func served(t *testing.T) (listener pipes, client *http.Client, stop func() error) {
+func served(t *testing.T) (listener awstest.Listener, client *http.Client, stop func() error) {
 	t.Helper()
-	handler := newProxy(newProvider(t, &source{}), "", nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
+	handler := newProxy(newProvider(t, &source{}), "", nil, "", awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 		takes, err := time.ParseDuration(strings.TrimPrefix(r.URL.Path, "/v1/"))
 		if err != nil {
 			return nil, err
@@ -143,11 +126,11 @@ func served(t *testing.T) (listener pipes, client *http.Client, stop func() erro
 			return nil, r.Context().Err()
 		}
 	}))
-	listener = make(pipes)
+	listener = make(awstest.Listener)
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() { result <- serve(ctx, listener, handler) }()
-	transport := &http.Transport{DialContext: listener.dial}
+	transport := &http.Transport{DialContext: listener.DialContext}
 	return listener, &http.Client{Transport: transport}, func() error {
 		cancel()
 		err := <-result
@@ -207,7 +190,7 @@ func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener, client, stop := served(t)
 		for _, begun := range []string{"", "POST /v1/1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "PRI * HTTP/2.0\r\n"} {
-			conn, err := listener.dial(t.Context(), "", "")
+			conn, err := listener.DialContext(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}

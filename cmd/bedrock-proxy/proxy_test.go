@@ -19,12 +19,9 @@ import (
 
 	"github.com/aws/smithy-go"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // The path decides where a request goes.
 func TestRoutes(t *testing.T) {
@@ -36,7 +33,7 @@ func TestRoutes(t *testing.T) {
 	)
 	var sent string
 	s := &site{}
-	s.start(t, newProxy(newProvider(t, &source{}), "", nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
+	s.start(t, newProxy(newProvider(t, &source{}), "", nil, "", awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 		sent = r.URL.String()
 		if r.Host != "" && r.Host != r.URL.Host {
 			t.Errorf("the Host is %q", r.Host)
@@ -212,7 +209,7 @@ func TestEndpointElsewhere(t *testing.T) {
 	} {
 		var sent string
 		s := &site{}
-		s.start(t, newProxy(newProvider(t, &source{}), "", mustParse(t, "https://Gateway.example.com:8443/bedrock"), "", roundTripper(func(r *http.Request) (*http.Response, error) {
+		s.start(t, newProxy(newProvider(t, &source{}), "", mustParse(t, "https://Gateway.example.com:8443/bedrock"), "", awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			sent = r.URL.String()
 			token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 			if _, err := service.Verify(token); err != nil {
