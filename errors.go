@@ -39,7 +39,7 @@ type credentialsError struct {
 	cause error
 }
 
-func (e *credentialsError) Error() string   { return ErrCredentials.Error() + ": " + e.text }
+func (e *credentialsError) Error() string   { return e.text }
 func (e *credentialsError) Unwrap() []error { return []error{ErrCredentials, e.cause} }
 
 // refreshFailed is how the SDK's cache begins an error. Programs look for it to
@@ -65,7 +65,7 @@ func sourceError(prefix string, err error) (wrapped error) {
 		text = "credential_process: " + err.Error()
 	}
 	text = refreshFailed + strings.ReplaceAll(text, refreshFailed, "")
-	return &credentialsError{prefix + bounded(text), err}
+	return &credentialsError{fmt.Sprintf("%v: %s%s", ErrCredentials, prefix, bounded(text)), err}
 }
 
 // renewalError returns what a handler of renewal errors is told.
@@ -79,7 +79,7 @@ func renewalError(served aws.Credentials, err error) error {
 
 // configError returns an ErrCredentials for a config that cannot be loaded.
 func configError(err error) error {
-	return &credentialsError{bounded("cannot load the AWS config: " + err.Error()), err}
+	return &credentialsError{"bedrocktoken: cannot load the AWS config: " + bounded(err.Error()), err}
 }
 
 // bounded returns at most 500 bytes of text, without control characters.
