@@ -95,6 +95,7 @@ var (
 
 func TestError(t *testing.T) {
 	_, missing := os.Open("/does/not/exist")
+	longPath := &fs.PathError{Op: "open", Path: "/home/" + strings.Repeat("long/", 10) + "file", Err: fs.ErrNotExist}
 	const (
 		keys = "\nSet AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
 		full = ", and nothing expands its ~\nSet it to the full path of the file."
@@ -122,6 +123,18 @@ func TestError(t *testing.T) {
 		"no credentials, time is out": {nil, operation("ec2imds", context.DeadlineExceeded), "", "no AWS credentials were found, and the EC2 metadata service gave none in time" + keys},
 		"only the secret key":         {map[string]string{"AWS_SECRET_ACCESS_KEY": "x"}, operation("ec2imds", refused), "", "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set\nSet the other one too, or name a profile with -profile."},
 		"EC2 out of order":            {nil, operation("ec2imds", status(500)), "", "the EC2 metadata service answered with status 500 Internal Server Error" + keys},
+
+		"EC2 out of order for long":  {nil, operation("ec2imds", errors.Join(context.DeadlineExceeded, status(500))), "", "the EC2 metadata service answered with status 500 Internal Server Error" + keys},
+		"wrong region":               {nil, fmt.Errorf(`%w: "x y" is not a region`, bedrocktoken.ErrRegion), "", "invalid region: \"x y\" is not a region\nGive -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."},
+		"long path":                  {nil, operation("STS", longPath), "", "no valid credentials: operation error STS: Get, " + longPath.Error()},
+		"secret key of a service":    {nil, operation("STS", &smithy.GenericAPIError{Code: "Denied", Message: secretKey + " AKIAIOSFODNN7EXAMPLE"}), "", "STS answered: Denied: *** ***"},
+		"SSO refuses":                {nil, operation("SSO", &smithy.GenericAPIError{Code: "Denied"}), "", "SSO answered: Denied\nSign in with aws sso login. The profile needs the sso_account_id and sso_role_name of a role that is yours."},
+		"SSO out of order":           {nil, operation("SSO", status(500)), "", "SSO answered with status 500 Internal Server Error"},
+		"SSO, no code":               {nil, operation("SSO", errors.Join(status(400), &smithy.GenericAPIError{Code: "UnknownError"})), "", "SSO answered with status 400 Bad Request"},
+		"SSO OIDC refuses":           {nil, operation("SSO OIDC", &smithy.GenericAPIError{Code: "Denied"}), "", "SSO OIDC answered: Denied\nSign in with aws sso login."},
+		"old SSO session":            {nil, inCredentials(errors.New("the SSO session has expired or is invalid")), "", "no valid credentials: the SSO session has expired or is invalid\nSign in with aws sso login."},
+		"sign-in refuses":            {nil, operation("Signin", &smithy.GenericAPIError{Code: "Denied"}), "", "Signin answered: Denied\nSign in with aws login."},
+		"an answer that is no error": {nil, operation("STS", status(200)), "", "no valid credentials: operation error STS: Get, " + status(200).Error()},
 
 		"tilde, no credentials": {map[string]string{"AWS_SHARED_CREDENTIALS_FILE": "~/keys"}, operation("ec2imds", refused), "", `AWS_SHARED_CREDENTIALS_FILE is "~/keys"` + full},
 		"tilde, no profile":     {map[string]string{"AWS_CONFIG_FILE": "~/config"}, config.SharedConfigProfileNotExistError{Profile: "team"}, "team", `AWS_CONFIG_FILE is "~/config"` + full},
