@@ -1,9 +1,11 @@
-// Command bedrock-token prints a short-term Amazon Bedrock API key made from your
-// AWS credentials. Run it with -h for its flags.
+// Command bedrock-token prints a short-term Amazon Bedrock API key (a token) made
+// from your AWS credentials, or checks whether Bedrock accepts one. Run it with -h
+// for its flags.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,20 +30,24 @@ import (
 
 const usage = `Usage: bedrock-token [flags]
 
-Prints a short-term Amazon Bedrock API key made from your AWS credentials.
+Prints a short-term Amazon Bedrock API key (a token) made from your AWS credentials.
 
   export AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token)
   bedrock-token -region us-east-1 -profile team -expiry 1h
   bedrock-token -json
+  bedrock-token -check -region us-east-1
+
+The exit status is 0 on success, 1 if no token could be made or an endpoint did not
+accept it, and 2 for wrong usage.
 
 Flags:
 `
 
 // Exit statuses.
 const (
-	success = iota
-	noToken
-	wrongUsage
+	success    = 0
+	failure    = 1
+	wrongUsage = 2
 )
 
 func main() {
@@ -51,10 +57,11 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (status int) {
 	flags := flag.NewFlagSet("bedrock-token", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // what is wrong is said below, in two lines
-	region := flags.String("region", "", "`region` that the token is for; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	region := flags.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
 	profile := flags.String("profile", "", "`profile` of the shared config files; default: AWS_PROFILE")
 	expiry := flags.Duration("expiry", 12*time.Hour, "how long the token is valid, from 1s to 12h, such as 30m")
 	asJSON := flags.Bool("json", false, "print token, expiration and region as JSON")
+	doCheck := flags.Bool("check", false, "print no token, but whether Bedrock's endpoints accept it, and if not, the likely cause")
 	version := flags.Bool("version", false, "print the version")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -68,18 +75,35 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "bedrock-token: unexpected argument %.80q\nAll settings are flags: see bedrock-token -h.\n", flags.Arg(0))
 		return wrongUsage
+	case *doCheck && *asJSON:
+		fmt.Fprintln(stderr, "bedrock-token: -check and -json exclude each other\nGive one of them: see bedrock-token -h.")
+		return wrongUsage
 	}
 
 	if *version {
 		return printLine(stdout, stderr, buildVersion())
 	}
-	token, tokenRegion, err := makeToken(ctx, *region, *profile, *expiry, stdin, stderr)
+	var token bearer.Token
+	provider, err := newProvider(ctx, *region, *profile, *expiry, stdin, stderr)
+	if err == nil {
+		token, err = provider.RetrieveBearerToken(ctx)
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bedrock-token:", explain.Error(err, *profile))
 		if errors.Is(err, bedrocktoken.ErrExpiry) || errors.Is(err, bedrocktoken.ErrRegion) && *region != "" {
 			return wrongUsage
 		}
-		return noToken
+		return failure
+	}
+	if *doCheck {
+		accepted, err := check(ctx, stdout, provider, token, nil)
+		if err != nil {
+			fmt.Fprintln(stderr, "bedrock-token:", err)
+		}
+		if err != nil || !accepted {
+			return failure
+		}
+		return success
 	}
 	if !*asJSON {
 		return printLine(stdout, stderr, token.Value)
@@ -88,10 +112,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Token      string    `json:"token"`
 		Expiration time.Time `json:"expiration"`
 		Region     string    `json:"region"`
-	}{token.Value, token.Expires, tokenRegion})
+	}{token.Value, token.Expires, provider.Region()})
 	if err != nil {
 		fmt.Fprintln(stderr, "bedrock-token:", err)
-		return noToken
+		return failure
 	}
 	return printLine(stdout, stderr, string(text))
 }
@@ -99,7 +123,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func printLine(stdout, stderr io.Writer, line string) (status int) {
 	if _, err := fmt.Fprintln(stdout, line); err != nil {
 		fmt.Fprintln(stderr, "bedrock-token:", err)
-		return noToken
+		return failure
 	}
 	return success
 }
@@ -112,32 +136,33 @@ func buildVersion() string {
 	return fmt.Sprintf("bedrock-token %s %s", info.Main.Version, info.GoVersion)
 }
 
-// makeToken returns a token and its region. It asks for an MFA code if the
-// profile's role wants one, which the library cannot.
-func makeToken(ctx context.Context, region, profile string, expiry time.Duration, stdin io.Reader, stderr io.Writer) (bearer.Token, string, error) {
-	provider, err := bedrocktoken.NewProvider(ctx,
-		bedrocktoken.WithRegion(region), bedrocktoken.WithProfile(profile), bedrocktoken.WithExpiry(expiry))
-	if errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)) {
-		var cfg aws.Config
-		cfg, err = configWithMFA(ctx, region, profile, stdin, stderr)
-		if err == nil {
-			provider, err = bedrocktoken.NewProvider(ctx, bedrocktoken.WithConfig(cfg), bedrocktoken.WithExpiry(expiry))
-		}
+// newProvider returns a provider that asks for an MFA code if the profile's role
+// wants one, which the library cannot.
+func newProvider(ctx context.Context, region, profile string, expiry time.Duration, stdin io.Reader, stderr io.Writer) (*bedrocktoken.Provider, error) {
+	opts := []bedrocktoken.Option{
+		bedrocktoken.WithRegion(region), bedrocktoken.WithProfile(profile), bedrocktoken.WithExpiry(expiry),
 	}
+	provider, err := bedrocktoken.NewProvider(ctx, opts...)
+	if !errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)) {
+		return provider, err
+	}
+	cfg, err := configWithMFA(ctx, region, profile, stdin, stderr)
 	if err != nil {
-		return bearer.Token{}, "", err
+		return nil, err
 	}
-	token, err := provider.RetrieveBearerToken(ctx)
-	return token, provider.Region(), err
+	return bedrocktoken.NewProvider(ctx, append(opts,
+		bedrocktoken.WithRegion(cmp.Or(region, cfg.Region)), bedrocktoken.WithCredentialsProvider(cfg.Credentials))...)
 }
 
 // configWithMFA loads a config whose roles ask for MFA codes. Requests are
-// limited as the library limits them; typing a code is not.
+// limited as the library limits them; typing a code is not. The credentials come
+// from the region of the environment or the profile: STS of another one may be out
+// of reach.
 func configWithMFA(ctx context.Context, region, profile string, stdin io.Reader, stderr io.Writer) (aws.Config, error) {
 	terminal := bufio.NewReader(stdin) // one for all questions: it reads ahead
 	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second)
 	return config.LoadDefaultConfig(ctx,
-		config.WithRegion(region),
+		config.WithDefaultRegion(region),
 		config.WithSharedConfigProfile(profile),
 		config.WithLogger(logging.Nop{}),
 		config.WithHTTPClient(client),

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -26,14 +27,9 @@ import (
 // one that says what to do. Both are bounded and show no secrets. The profile is
 // the one that the command was given, or empty.
 func Error(err error, profile string) string {
-	says, advice := "", ""
-	for _, rule := range rules(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE"))) {
-		if rule.seen {
-			says, advice = rule.says, rule.advice
-			break
-		}
-	}
-	return strings.TrimSuffix(oneLine(says)+"\n"+oneLine(advice), "\n")
+	all := rules(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")))
+	first := all[slices.IndexFunc(all, func(r rule) bool { return r.seen })]
+	return strings.TrimSuffix(oneLine(first.says)+"\n"+oneLine(first.advice), "\n")
 }
 
 // Temporary reports whether the source of the credentials does not answer or fails
@@ -51,73 +47,67 @@ type rule struct {
 	says, advice string
 }
 
-// rules returns the rules for err, with the values that they quote. The first one
-// that was seen counts, and the last one always is.
+// rules returns the rules for err. The first that was seen counts, and the last one
+// always is.
 func rules(err error, profile string) []rule {
-	source := sourceOf(err)
-	text, refused := cause(err, source)
-	has := func(part string) bool { return strings.Contains(text, part) }
 	var (
-		noSource  config.SharedConfigAssumeRoleError
-		noProfile config.SharedConfigProfileNotExistError
-		file      *fs.PathError
+		source        = sourceOf(err)
+		text, refused = cause(err, source)
+		has           = func(part string) bool { return strings.Contains(text, part) }
 
+		noSource    config.SharedConfigAssumeRoleError
+		noProfile   config.SharedConfigProfileNotExistError
+		file        *fs.PathError
 		isNoSource  = errors.As(err, &noSource)
 		isNoProfile = errors.As(err, &noProfile)
 		isFile      = errors.As(err, &file)
-		isRegion    = errors.Is(err, bedrocktoken.ErrRegion)
-		isUnsaved   = has("save token: ") || has("unable to cache refreshed SSO token")
 		isDenied    = isFile && (errors.Is(err, fs.ErrPermission) || has("read-only file system"))
-		isOneKey    = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
+		isNoRegion  = errors.Is(err, bedrocktoken.ErrRegion) && !has(`"`) // it quotes one that is wrong
 		isNone      = noneFound(err, source)
 
-		tilde, path   = unexpanded()
-		caBundle      = os.Getenv("AWS_CA_BUNDLE")
-		login, sso    = "Sign in with aws login" + of(profile, err) + ".", "Sign in with aws sso login" + of(profile, err) + "."
-		giveRegion    = "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
-		giveKeys      = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
-		withoutPrompt = "Use aws login, or keys from aws configure export-credentials."
+		tilde, path = unexpanded()
+		oneKey      = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
 	)
+	const (
+		setRegion = "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
+		setKeys   = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
+	)
+	signIn := func(command string) string {
+		switch {
+		case profile == "":
+			return fmt.Sprintf("Sign in with %s.", command)
+		case strings.Contains(err.Error(), "AssumeRole"): // it is the role's source that lacks one
+			return fmt.Sprintf("Sign in with %s, for the source_profile of %.80q.", command, profile)
+		}
+		return fmt.Sprintf("Sign in with %s --profile %.80q.", command, profile)
+	}
 	return []rule{
-		{tilde != "" && (isNoProfile || isNone || isRegion && !has(`"`)),
+		{tilde != "" && (isNoProfile || isNoRegion || isNone),
 			fmt.Sprintf("%s is %q, and nothing expands its ~", tilde, path), "Set it to the full path of the file."},
-
-		{isRegion && !has(`"`), "no region is set", giveRegion}, // it quotes one that is wrong
-		{isRegion, text, giveRegion},
-
+		{isNoRegion, "no region is set", setRegion},
+		{errors.Is(err, bedrocktoken.ErrRegion), text, setRegion},
 		{isNoSource, fmt.Sprintf("the source_profile %q does not exist, has no credentials or leads back to itself", noSource.Profile), ""},
 		{isNoProfile, fmt.Sprintf("there is no profile %q", noProfile.Profile),
 			"Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."},
 		{isFile && text == fmt.Sprint("cannot load the AWS config: ", file) || has("CA bundle"), text,
-			fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", caBundle)},
+			fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
 
 		{has("no MFA code was given"), "no MFA code was given", "Run it in a terminal and type the code."},
-		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here", withoutPrompt},
-
-		{isDenied && isUnsaved, fmt.Sprint("the renewed sign-in cannot be saved: ", file), "Make the directory writable, or use keys from aws configure export-credentials."},
+		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here",
+			"Use aws login, or keys from aws configure export-credentials."},
+		{isDenied && (has("save token: ") || has("unable to cache refreshed SSO token")), fmt.Sprint("the renewed sign-in cannot be saved: ", file),
+			"Make the directory writable, or use keys from aws configure export-credentials."},
 		{isDenied, text, "Let this user read the file."},
-		{source == "SSO" && refused, text, sso + " The profile needs the sso_account_id and sso_role_name of a role that is yours."},
-		{source == "SSO OIDC" && refused || has("cached SSO token") || has("SSO session has expired"), text, sso},
-		{source == "Signin" && refused || has("login token") || has("login session"), text, login},
+		{source == "SSO" && refused, text, signIn("aws sso login") + " The profile needs the sso_account_id and sso_role_name of a role that is yours."},
+		{source == "SSO OIDC" && refused || has("cached SSO token") || has("SSO session has expired"), text, signIn("aws sso login")},
+		{source == "Signin" && refused || has("login token") || has("login session"), text, signIn("aws login")},
 
-		{source == ec2 && isOneKey, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too, or name a profile with -profile."},
-		{isNone && errors.Is(err, context.DeadlineExceeded), "no AWS credentials were found, and the EC2 metadata service gave none in time", giveKeys},
-		{isNone, "no AWS credentials were found", giveKeys},
-		{source == ec2, text, giveKeys},
-
+		{source == ec2 && oneKey, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too, or name a profile with -profile."},
+		{isNone && errors.Is(err, context.DeadlineExceeded), "no AWS credentials were found, and the EC2 metadata service gave none in time", setKeys},
+		{isNone, "no AWS credentials were found", setKeys},
+		{source == ec2, text, setKeys},
 		{true, text, ""},
 	}
-}
-
-// of returns the arguments that make a sign-in be for the profile.
-func of(profile string, err error) string {
-	switch {
-	case profile == "":
-		return ""
-	case strings.Contains(err.Error(), "AssumeRole"): // it is a role's source that lacks one
-		return fmt.Sprintf(", for the source_profile of %.80q", profile)
-	}
-	return fmt.Sprintf(" --profile %.80q", profile)
 }
 
 // unexpanded returns the variable and the path that only a shell could understand.
