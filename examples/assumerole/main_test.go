@@ -156,7 +156,10 @@ func startContainerEndpoint(t *testing.T, silent *atomic.Bool) (asked <-chan str
 			"Expiration": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
 		})
 	}))
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.CloseClientConnections() // else Close waits for those without an answer
+		server.Close()
+	})
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.URL)
 	return requests
 }
