@@ -91,10 +91,10 @@ func newWorld(t *testing.T, answer func(context.Context, clienttest.AssumeRole) 
 		b := &bedrock{Handler: fakebedrock.NewHandler(verify.Service{
 			Region: region,
 			Secret: func(accessKeyID, sessionToken string) (string, error) {
-				if sessionToken != "session of "+accessKeyID {
+				if sessionToken != "session-of-"+accessKeyID {
 					return "", errors.New("not the session token of these keys")
 				}
-				return "secret of " + accessKeyID, nil
+				return "secret-of-" + accessKeyID, nil
 			},
 		})}
 		server := httptest.NewServer(b)
@@ -124,7 +124,7 @@ func newWorld(t *testing.T, answer func(context.Context, clienttest.AssumeRole) 
 func roleCredentials(_ context.Context, request clienttest.AssumeRole) (aws.Credentials, error) {
 	id := "ASIA" + strings.ToUpper(request.SessionName)
 	return aws.Credentials{
-		AccessKeyID: id, SecretAccessKey: "secret of " + id, SessionToken: "session of " + id,
+		AccessKeyID: id, SecretAccessKey: "secret-of-" + id, SessionToken: "session-of-" + id,
 		Expires: time.Now().Add(time.Hour),
 	}, nil
 }
@@ -277,9 +277,13 @@ func TestNoSecondTryForACallerWhoHasGone(t *testing.T) {
 	}
 	request.Header.Set("X-Api-Key", "search key")
 	if _, err := http.DefaultClient.Do(request); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
+		t.Fatalf("error %v", err)
 	}
-	<-ended
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the first region still serves the request")
+	}
 	time.Sleep(50 * time.Millisecond) // a second try would follow at once
 	if ofFirst, ofSecond := w.requests(t); ofFirst != 1 || ofSecond != 0 {
 		t.Errorf("%d and %d requests, want 1 and 0", ofFirst, ofSecond)
