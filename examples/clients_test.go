@@ -22,7 +22,7 @@ import (
 	goopenai "github.com/sashabaranov/go-openai"
 )
 
-// These tests show what README.md says of clients: how often they try again when
+// These tests show what README.md says about clients: how often they try again when
 // an error will not go away, how to stop them, and which want a key.
 
 // giveUp is a middleware for openai-go and anthropic-sdk-go. They try again unless

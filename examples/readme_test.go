@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -48,67 +47,73 @@ func TestReadmeSnippets(t *testing.T) {
 
 		rows := regexp.MustCompile(`(?m)^\| ([^|]*)\(([\w/]+/main\.go)\) \| (.*) \|$`).FindAllStringSubmatch(text, -1)
 		for _, row := range rows {
-			client, file, matters := row[1], filepath.Join(filepath.Dir(readme), row[2]), row[3]
+			client, folder, matters := row[1], filepath.Join(filepath.Dir(readme), filepath.Dir(row[2])), row[3]
+			var program strings.Builder
+			for _, file := range glob(t, folder+"/*.go") {
+				program.WriteString(read(t, file))
+			}
 			for _, snippet := range code.FindAllStringSubmatch(matters, -1) {
-				if !strings.Contains(read(t, file), snippet[1]) {
-					t.Errorf("%s: %s: %s has no %s", readme, client, file, snippet[1])
+				if !strings.Contains(program.String(), snippet[1]) {
+					t.Errorf("%s: %s: %s has no %s", readme, client, folder, snippet[1])
 				}
 			}
 		}
 	}
 }
 
-// The settings that a README shows for other programs are those that helpers tries.
-func TestReadmeSettings(t *testing.T) {
-	text := read(t, "../README.md") + read(t, "README.md")
-	for _, file := range append(glob(t, "helpers/*.toml"), glob(t, "helpers/*.json")...) {
-		if block := "\n" + read(t, file) + "```\n"; !strings.Contains(text, block) {
-			t.Errorf("no README shows %s", file)
-		}
-	}
-}
-
-// What the examples' README calls in passing is called in a test.
-func TestReadmeCalls(t *testing.T) {
-	source := read(t, "clients_test.go")
-	text := regexp.MustCompile(`(?m)^\|.*$`).ReplaceAllString(read(t, "README.md"), "") // without tables
-	calls := regexp.MustCompile("`([^`\n]+\\([^`\n]*)`").FindAllStringSubmatch(text, -1)
-	if len(calls) == 0 {
-		t.Error("no calls")
-	}
-	for _, call := range calls {
-		if !strings.Contains(source, call[1]) {
-			t.Errorf("not called: %s", call[1])
-		}
-	}
-}
-
-// The examples' README has all programs and their flags.
+// README.md has a row for each program, and its table of flags has all flags.
 func TestReadmePrograms(t *testing.T) {
 	text := read(t, "README.md")
-	programs := map[string][]string{} // by flag
+	flags := map[string]bool{}
 	for _, file := range glob(t, "*/main.go") {
 		program := filepath.Dir(file)
 		if !strings.Contains(text, "["+program+"]("+filepath.ToSlash(file)+") |") {
 			t.Errorf("no row for %s", program)
 		}
-		for _, flag := range regexp.MustCompile(`flag\.\w+\("(\w+)"`).FindAllStringSubmatch(read(t, file), -1) {
-			programs[flag[1]] = append(programs[flag[1]], program)
+		source := read(t, file)
+		for _, flag := range regexp.MustCompile(`flag\.\w+\((?:&[\w.]+, )?"([\w-]+)"`).FindAllStringSubmatch(source, -1) {
+			flags[flag[1]] = true
 		}
 	}
-	for flag, of := range programs {
-		list := strings.Join(of, ", ")
-		if slices.Equal(of, programs["region"]) {
-			list = "all"
-		}
-		if row := "| `-" + flag + "` | " + list + " |"; !strings.Contains(text, row) {
-			t.Errorf("no row begins with %q", row)
+	if len(flags) == 0 {
+		t.Error("the programs have no flags")
+	}
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`-[^|]*) \\|").FindAllStringSubmatch(text, -1) {
+		for _, flag := range regexp.MustCompile("`-([\\w-]+)`").FindAllStringSubmatch(row[1], -1) {
+			documented[flag[1]] = true
+			if !flags[flag[1]] {
+				t.Errorf("no program has -%s", flag[1])
+			}
 		}
 	}
-	for _, row := range regexp.MustCompile("(?m)^\\| `-(\\w+)` \\|").FindAllStringSubmatch(text, -1) {
-		if programs[row[1]] == nil {
-			t.Errorf("no program has -%s", row[1])
+	for flag := range flags {
+		if !documented[flag] {
+			t.Errorf("no row for -%s", flag)
 		}
+	}
+}
+
+// All programs describe a flag in the same words.
+func TestFlagsHaveOneWording(t *testing.T) {
+	usage := map[string]string{}
+	for _, file := range glob(t, "*/main.go") {
+		for _, flag := range regexp.MustCompile(`flag\.String\("(region|endpoint)", "", (".*")\)`).FindAllStringSubmatch(read(t, file), -1) {
+			if other, ok := usage[flag[1]]; ok && other != flag[2] {
+				t.Errorf("%s: -%s is %s, elsewhere %s", file, flag[1], flag[2], other)
+			}
+			usage[flag[1]] = flag[2]
+		}
+	}
+	if len(usage) != 2 {
+		t.Errorf("usage of -region and -endpoint: %q", usage)
+	}
+}
+
+// Each program is complete in its folder, so two have the same file.
+func TestRoleIsTheSameInBothPrograms(t *testing.T) {
+	if read(t, "assumerole/role.go") != read(t, "failover/role.go") {
+		t.Error("assumerole/role.go and failover/role.go differ")
 	}
 }
 
