@@ -290,12 +290,38 @@ func TestNoSecondTryForACallerWhoHasGone(t *testing.T) {
 	}
 }
 
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+func TestNoSecondTryAfterTheEndOfTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := failover{
+		first: region{"first", roundTripper(func(*http.Request) (*http.Response, error) {
+			cancel()
+			return nil, io.ErrUnexpectedEOF
+		})},
+		second: region{"second", roundTripper(func(*http.Request) (*http.Response, error) {
+			t.Error("the second region was tried")
+			return nil, io.EOF
+		})},
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://first", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.RoundTrip(request); err != io.ErrUnexpectedEOF {
+		t.Errorf("error %v, want the first region's", err)
+	}
+}
+
 func TestStreamPassesAsItComes(t *testing.T) {
 	w := newWorld(t, roleCredentials)
 	w.first.set(status(http.StatusServiceUnavailable))
 	arrived := make(chan struct{})
 	w.second.set(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/vnd.amazon.eventstream")
+		w.Header().Set("Content-Length", "24") // ReverseProxy passes on at once what has none
 		for i := range 3 {
 			fmt.Fprintf(w, "event %d\n", i)
 			w.(http.Flusher).Flush()
