@@ -23,7 +23,7 @@ import (
 	goopenai "github.com/sashabaranov/go-openai"
 )
 
-// These tests show what README.md says of clients: how often they try again when
+// These tests show what README.md says about clients: how often they try again when
 // an error will not go away, how to stop them, and which want a key.
 
 // giveUp is a middleware for openai-go and anthropic-sdk-go. They try again unless
@@ -62,7 +62,7 @@ func (r retries) anthropicOptions() []anthropicoption.RequestOption {
 }
 
 // Each makes one call to baseURL.
-var clients = map[string]func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error{
+var clients = map[string]func(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error{
 	"openai-go": func(ctx context.Context, _ *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
 		client := openai.NewClient(append(r.openaiOptions(), option.WithBaseURL(baseURL), option.WithHTTPClient(httpClient))...)
 		_, err := client.Chat.Completions.New(ctx, chatParams)
@@ -75,9 +75,9 @@ var clients = map[string]func(ctx context.Context, p *bedrocktoken.Provider, bas
 		}
 		return stream.Err()
 	},
-	"openai-go/bedrock": func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+	"openai-go/bedrock": func(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
 		client, err := openaibedrock.NewClient(ctx, openaibedrock.Config{
-			AWSRegion: p.Region(), BaseURL: baseURL, BedrockTokenProvider: p.Token,
+			AWSRegion: provider.Region(), BaseURL: baseURL, BedrockTokenProvider: provider.Token,
 		}, append(r.openaiOptions(), option.WithHTTPClient(httpClient))...)
 		if err != nil {
 			return err
@@ -85,8 +85,8 @@ var clients = map[string]func(ctx context.Context, p *bedrocktoken.Provider, bas
 		_, err = client.Chat.Completions.New(ctx, chatParams)
 		return err
 	},
-	"anthropic-sdk-go, runtime": func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
-		cfg := aws.Config{Region: p.Region(), BearerAuthTokenProvider: p, AuthSchemePreference: []string{"httpBearerAuth"}}
+	"anthropic-sdk-go, runtime": func(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+		cfg := aws.Config{Region: provider.Region(), BearerAuthTokenProvider: provider, AuthSchemePreference: []string{"httpBearerAuth"}}
 		client := anthropic.NewClient(append(r.anthropicOptions(), // before WithConfig, which asks for the token
 			anthropicbedrock.WithConfig(cfg), anthropicoption.WithBaseURL(baseURL), anthropicoption.WithHTTPClient(httpClient))...)
 		_, err := client.Messages.New(ctx, messageParams)
@@ -108,10 +108,10 @@ var clients = map[string]func(ctx context.Context, p *bedrocktoken.Provider, bas
 		_, err := goopenai.NewClientWithConfig(cfg).CreateChatCompletion(ctx, goopenai.ChatCompletionRequest{Model: "model"})
 		return err
 	},
-	"bedrockruntime": func(ctx context.Context, p *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
+	"bedrockruntime": func(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, httpClient *http.Client, r retries) error {
 		client := bedrockruntime.New(bedrockruntime.Options{
-			Region: p.Region(), BaseEndpoint: &baseURL, HTTPClient: httpClient,
-			BearerAuthTokenProvider: p, AuthSchemePreference: []string{"httpBearerAuth"},
+			Region: provider.Region(), BaseEndpoint: &baseURL, HTTPClient: httpClient,
+			BearerAuthTokenProvider: provider, AuthSchemePreference: []string{"httpBearerAuth"},
 		}, func(o *bedrockruntime.Options) {
 			if r == none {
 				o.Retryer = aws.NopRetryer{}
@@ -134,13 +134,13 @@ var (
 
 func newProvider(t *testing.T, source aws.CredentialsProviderFunc) *bedrocktoken.Provider {
 	t.Helper()
-	p, err := bedrocktoken.NewProvider(t.Context(),
+	provider, err := bedrocktoken.NewProvider(t.Context(),
 		bedrocktoken.WithRegion("us-east-1"),
 		bedrocktoken.WithCredentialsProvider(aws.NewCredentialsCache(source)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return provider
 }
 
 func TestRetries(t *testing.T) {
@@ -180,11 +180,11 @@ func TestRetries(t *testing.T) {
 						baseURL = "https://bedrock-mantle.eu-west-1.api.aws"
 					}
 					var asked, made int
-					p := newProvider(t, func(ctx context.Context) (aws.Credentials, error) {
+					provider := newProvider(t, func(ctx context.Context) (aws.Credentials, error) {
 						asked++
 						return source(ctx)
 					})
-					transport := p.Transport(awstest.RoundTripFunc(func(*http.Request) (*http.Response, error) {
+					transport := provider.Transport(awstest.RoundTripFunc(func(*http.Request) (*http.Response, error) {
 						t.Error("a request was sent")
 						return nil, io.EOF
 					}))
@@ -192,7 +192,7 @@ func TestRetries(t *testing.T) {
 						made++
 						return transport.RoundTrip(request)
 					})}
-					err := clients[test.client](t.Context(), p, baseURL, httpClient, r)
+					err := clients[test.client](t.Context(), provider, baseURL, httpClient, r)
 					if !errors.Is(err, test.want) {
 						t.Errorf("error %v, want %v", err, test.want)
 					}
@@ -221,7 +221,7 @@ func signedIn(context.Context) (aws.Credentials, error) {
 // Of the clients above none wants a key: there is none in their environment.
 func TestKey(t *testing.T) {
 	clienttest.Isolate(t)
-	p := newProvider(t, signedIn)
+	provider := newProvider(t, signedIn)
 	sent := 0
 	base := awstest.RoundTripFunc(func(request *http.Request) (*http.Response, error) {
 		sent++
@@ -236,7 +236,7 @@ func TestKey(t *testing.T) {
 	baseURL := "https://bedrock-mantle.us-east-1.api.aws/anthropic"
 	newClient := func(opts ...anthropicoption.RequestOption) anthropic.Client {
 		return anthropic.NewClient(append(opts,
-			anthropicoption.WithBaseURL(baseURL), anthropicoption.WithHTTPClient(&http.Client{Transport: p.Transport(base)}))...)
+			anthropicoption.WithBaseURL(baseURL), anthropicoption.WithHTTPClient(&http.Client{Transport: provider.Transport(base)}))...)
 	}
 	client := newClient(anthropicoption.WithMaxRetries(0))
 	if _, err := client.Messages.New(t.Context(), messageParams); err == nil || sent != 0 {
@@ -249,14 +249,14 @@ func TestKey(t *testing.T) {
 }
 
 func TestGateway(t *testing.T) {
-	p := newProvider(t, signedIn)
+	provider := newProvider(t, signedIn)
 	base := awstest.RoundTripFunc(func(request *http.Request) (*http.Response, error) {
 		if request.Header.Get("Authorization") == "" {
 			t.Error("a request without a token")
 		}
 		return httptest.NewRecorder().Result(), nil
 	})
-	client := &http.Client{Transport: p.Transport(base, "gateway.example.com")}
+	client := &http.Client{Transport: provider.Transport(base, "gateway.example.com")}
 	if _, err := client.Get("https://gateway.example.com/v1/models"); err != nil {
 		t.Error(err)
 	}

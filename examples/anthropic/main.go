@@ -1,5 +1,6 @@
-// Anthropic calls Claude with Anthropic's client, on bedrock-runtime or, with
-// -mantle, on bedrock-mantle.
+// Anthropic calls Claude with Anthropic's client: the Messages API of
+// bedrock-runtime, that of bedrock-mantle with -mantle, or InvokeModel with
+// -invoke.
 //
 //	go run ./anthropic -region us-east-1 -model us.anthropic.claude-sonnet-4-5-20250929-v1:0
 //	go run ./anthropic -region us-east-1 -model anthropic.claude-haiku-4-5 -mantle -stream
@@ -23,25 +24,29 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
-	model := flag.String("model", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "model or inference profile; us. is for regions of the US")
-	endpoint := flag.String("endpoint", "", "in place of the region's")
-	mantle := flag.Bool("mantle", false, "use bedrock-mantle")
+	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	model := flag.String("model", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "`ID` of a model or inference profile; us. is for regions of the US")
+	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
+	mantle := flag.Bool("mantle", false, "use bedrock-mantle, not bedrock-runtime")
+	invoke := flag.Bool("invoke", false, "call InvokeModel, not Messages")
 	stream := flag.Bool("stream", false, "stream the answer")
 	flag.Parse()
 
 	ctx := context.Background()
-	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
 	if err != nil {
 		log.Fatal(err)
 	}
+	runtime := "https://bedrock-runtime." + provider.Region() + ".amazonaws.com"
 	var messages anthropic.MessageService
-	if *mantle {
-		baseURL := cmp.Or(*endpoint, "https://bedrock-mantle."+p.Region()+".api.aws/anthropic")
-		messages, err = newMantleClient(ctx, p, baseURL, nil)
-	} else {
-		baseURL := cmp.Or(*endpoint, "https://bedrock-runtime."+p.Region()+".amazonaws.com")
-		messages, err = newRuntimeClient(ctx, p, baseURL, nil)
+	switch {
+	case *invoke:
+		messages, err = newInvokeClient(ctx, provider, cmp.Or(*endpoint, runtime), nil)
+	case *mantle:
+		baseURL := "https://bedrock-mantle." + provider.Region() + ".api.aws/anthropic"
+		messages, err = newClient(ctx, provider, cmp.Or(*endpoint, baseURL), nil)
+	default:
+		messages, err = newClient(ctx, provider, cmp.Or(*endpoint, runtime+"/anthropic"), nil)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -55,32 +60,36 @@ func main() {
 	}
 }
 
-func newRuntimeClient(ctx context.Context, p *bedrocktoken.Provider, baseURL string, base http.RoundTripper) (anthropic.MessageService, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(p.Region()))
+// newClient returns a client for the Messages API of an endpoint. It is the
+// client's Mantle client, which reaches bedrock-runtime just as well: the base
+// URL decides.
+func newClient(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, base http.RoundTripper) (anthropic.MessageService, error) {
+	client, err := bedrock.NewMantleClient(ctx,
+		// The client itself can only send a fixed key. The transport adds the token.
+		bedrock.MantleClientConfig{BaseURL: baseURL, SkipAuth: true},
+		option.WithHTTPClient(&http.Client{Transport: provider.Transport(base)}),
+	)
 	if err != nil {
 		return anthropic.MessageService{}, err
 	}
-	cfg.BearerAuthTokenProvider = p
-	// Without it, the credentials in cfg sign the requests with SigV4.
-	cfg.AuthSchemePreference = []string{"httpBearerAuth"}
-	client := anthropic.NewClient(
-		bedrock.WithConfig(cfg),
-		option.WithBaseURL(baseURL),
-		// AWS_BEARER_TOKEN_BEDROCK overrides cfg, and the transport overrides that.
-		option.WithHTTPClient(&http.Client{Transport: p.Transport(base)}),
-	)
 	return client.Messages, nil
 }
 
-func newMantleClient(ctx context.Context, p *bedrocktoken.Provider, baseURL string, base http.RoundTripper) (anthropic.MessageService, error) {
-	client, err := bedrock.NewMantleClient(ctx,
-		// The client can authenticate with a fixed key only; the transport does it.
-		bedrock.MantleClientConfig{BaseURL: baseURL, SkipAuth: true},
-		option.WithHTTPClient(&http.Client{Transport: p.Transport(base)}),
-	)
+// newInvokeClient returns a client that turns calls of Messages into InvokeModel.
+func newInvokeClient(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, base http.RoundTripper) (anthropic.MessageService, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(provider.Region()))
 	if err != nil {
 		return anthropic.MessageService{}, err
 	}
+	cfg.BearerAuthTokenProvider = provider
+	// Without it, the client signs with the credentials in cfg.
+	cfg.AuthSchemePreference = []string{"httpBearerAuth"}
+	client := anthropic.NewClient(
+		bedrock.WithConfig(cfg),
+		option.WithBaseURL(baseURL), // no path: the client would not turn calls into InvokeModel
+		// AWS_BEARER_TOKEN_BEDROCK overrides cfg, and the transport overrides that.
+		option.WithHTTPClient(&http.Client{Transport: provider.Transport(base)}),
+	)
 	return client.Messages, nil
 }
 

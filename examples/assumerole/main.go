@@ -1,7 +1,8 @@
-// Assumerole calls Converse with tokens that the temporary credentials of a role
-// sign. They are renewed for as long as the program runs.
+// Assumerole calls Converse with tokens signed with the temporary credentials of a
+// role. They are renewed for as long as the program runs.
 //
-//	go run ./assumerole -role arn:aws:iam::123456789012:role/bedrock -region us-east-1
+//	go run ./assumerole -region us-east-1 -role arn:aws:iam::123456789012:role/bedrock \
+//		-external-id 7f3a -session-name nightly -tag team=search -tag cost-center=42
 package main
 
 import (
@@ -10,57 +11,68 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/bedrocktoken/bedrocktoken"
 )
 
 func main() {
-	role := flag.String("role", "", "ARN of the role to assume")
-	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
-	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
+	r := role{Tags: map[string]string{}}
+	flag.StringVar(&r.ARN, "role", "", "`ARN` of the role to assume")
+	flag.StringVar(&r.ExternalID, "external-id", "", "external `ID` that the role's trust policy asks for")
+	flag.StringVar(&r.SessionName, "session-name", "", "`name` of the role's session, as CloudTrail shows it")
+	flag.Func("tag", "session tag, as `key=value`; may be repeated", func(tag string) error {
+		key, value, ok := strings.Cut(tag, "=")
+		if !ok || key == "" {
+			return errors.New("not of the form key=value")
+		}
+		r.Tags[key] = value
+		return nil
+	})
+	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "`ID` of a model or inference profile; us. is for regions of the US")
+	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
 	flag.Parse()
-	if *role == "" {
+	if r.ARN == "" {
 		log.Fatal("-role is missing")
 	}
 
 	ctx := context.Background()
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(*region))
+	r.Region = *region
+	provider, err := newProvider(ctx, *region, r)
 	if err != nil {
 		log.Fatal(err)
 	}
-	p, err := newProvider(ctx, cfg, *role)
+	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	answer, err := converse(ctx, newClient(cfg, p, *endpoint), *model)
+	answer, err := converse(ctx, newClient(cfg, provider, *endpoint), *model)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(answer)
 }
 
-// newProvider returns a Provider that signs as the role, which cfg's credentials
-// may assume. It caches the role's credentials, so no aws.CredentialsCache is
-// needed.
-func newProvider(ctx context.Context, cfg aws.Config, role string) (*bedrocktoken.Provider, error) {
+// newProvider returns a Provider whose tokens are signed with r's credentials. It
+// caches and renews them.
+func newProvider(ctx context.Context, region string, r role) (*bedrocktoken.Provider, error) {
 	return bedrocktoken.NewProvider(ctx,
-		bedrocktoken.WithRegion(cfg.Region),
-		bedrocktoken.WithCredentialsProvider(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role)),
+		bedrocktoken.WithRegion(region),
+		bedrocktoken.WithCredentialsProvider(aws.CredentialsProviderFunc(r.retrieve)),
+		bedrocktoken.WithRenewalErrorHandler(func(err error) { log.Print(err) }),
 	)
 }
 
-func newClient(cfg aws.Config, p *bedrocktoken.Provider, endpoint string) *bedrockruntime.Client {
+func newClient(cfg aws.Config, provider *bedrocktoken.Provider, endpoint string) *bedrockruntime.Client {
 	return bedrockruntime.NewFromConfig(cfg, func(o *bedrockruntime.Options) {
-		o.Region = p.Region()
-		o.BearerAuthTokenProvider = p
-		o.AuthSchemePreference = []string{"httpBearerAuth"} // not SigV4 with cfg's credentials
+		o.Region = provider.Region()
+		o.BearerAuthTokenProvider = provider
+		o.AuthSchemePreference = []string{"httpBearerAuth"} // without it, the client signs with cfg's credentials
 		if endpoint != "" {
 			o.BaseEndpoint = &endpoint
 		}

@@ -19,14 +19,14 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
-	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
-	stream := flag.Bool("stream", false, "call ConverseStream")
+	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "`ID` of a model or inference profile; us. is for regions of the US")
+	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
+	stream := flag.Bool("stream", false, "stream the answer")
 	flag.Parse()
 
 	ctx := context.Background()
-	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -38,16 +38,16 @@ func main() {
 	if *stream {
 		call = converseStream
 	}
-	if err := call(ctx, newClient(cfg, p), *model, os.Stdout); err != nil {
+	if err := call(ctx, newClient(cfg, provider), *model, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func newClient(cfg aws.Config, p *bedrocktoken.Provider) *bedrockruntime.Client {
+func newClient(cfg aws.Config, provider *bedrocktoken.Provider) *bedrockruntime.Client {
 	return bedrockruntime.NewFromConfig(cfg, func(o *bedrockruntime.Options) {
-		o.Region = p.Region()
+		o.Region = provider.Region()
 		// Here and not in cfg, which AWS_BEARER_TOKEN_BEDROCK overrides.
-		o.BearerAuthTokenProvider = p
+		o.BearerAuthTokenProvider = provider
 		// Without it, the credentials in cfg sign the requests with SigV4.
 		o.AuthSchemePreference = []string{"httpBearerAuth"}
 	})

@@ -20,18 +20,18 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
-	model := flag.String("model", "openai.gpt-oss-20b-1:0", "model or inference profile")
-	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
+	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	model := flag.String("model", "openai.gpt-oss-20b-1:0", "`ID` of a model or inference profile")
+	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
 	stream := flag.Bool("stream", false, "stream the answer")
 	flag.Parse()
 
 	ctx := context.Background()
-	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
 	if err != nil {
 		log.Fatal(err)
 	}
-	client := newClient(p, cmp.Or(*endpoint, "https://bedrock-runtime."+p.Region()+".amazonaws.com/openai/v1"), nil)
+	client := newClient(provider, cmp.Or(*endpoint, "https://bedrock-runtime."+provider.Region()+".amazonaws.com/openai/v1"), nil)
 	call := chat
 	if *stream {
 		call = chatStream
@@ -41,10 +41,10 @@ func main() {
 	}
 }
 
-func newClient(p *bedrocktoken.Provider, baseURL string, base http.RoundTripper) *openai.Client {
+func newClient(provider *bedrocktoken.Provider, baseURL string, base http.RoundTripper) *openai.Client {
 	cfg := openai.DefaultConfig("") // no key: the transport sets the header
 	cfg.BaseURL = baseURL
-	cfg.HTTPClient = &http.Client{Transport: p.Transport(base)}
+	cfg.HTTPClient = &http.Client{Transport: provider.Transport(base)}
 	return openai.NewClientWithConfig(cfg)
 }
 

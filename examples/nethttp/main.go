@@ -21,26 +21,26 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "model or inference profile; us. is for regions of the US")
-	endpoint := flag.String("endpoint", "", "in place of the region's bedrock-runtime")
+	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	model := flag.String("model", "us.amazon.nova-lite-v1:0", "`ID` of a model or inference profile; us. is for regions of the US")
+	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
 	flag.Parse()
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
 	if err != nil {
 		log.Fatal(err)
 	}
-	base := cmp.Or(*endpoint, "https://bedrock-runtime."+p.Region()+".amazonaws.com")
-	answer, err := converse(ctx, http.DefaultClient, p, base, *model)
+	base := cmp.Or(*endpoint, "https://bedrock-runtime."+provider.Region()+".amazonaws.com")
+	answer, err := converse(ctx, http.DefaultClient, provider, base, *model)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(answer)
 }
 
-func converse(ctx context.Context, client *http.Client, p *bedrocktoken.Provider, endpoint, model string) (string, error) {
+func converse(ctx context.Context, client *http.Client, provider *bedrocktoken.Provider, endpoint, model string) (string, error) {
 	type content struct {
 		Text string `json:"text"`
 	}
@@ -62,9 +62,9 @@ func converse(ctx context.Context, client *http.Client, p *bedrocktoken.Provider
 	}
 	request.Header.Set("Content-Type", "application/json")
 
-	// For each request anew: signing is local, and a token that was kept would
-	// outlive the credentials that signed it.
-	token, err := p.Token(ctx)
+	// Get a token for each request. Signing is local, and a token that is kept
+	// expires with the credentials that signed it.
+	token, err := provider.Token(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -3,8 +3,11 @@
 //
 //	go run ./openai -region us-east-1 -model openai.gpt-oss-20b-1:0 -stream
 //
-// Not every model has the Responses API, and some have it on Mantle only:
+// With -mantle it calls bedrock-mantle, which serves each model either at /v1 or at
+// /openai/v1. GPT-5 and newer, Gemma 4 and Grok need /openai/v1; all others, such as
+// gpt-oss, need /v1.
 //
+//	go run ./openai -region us-east-1 -model openai.gpt-5.4 -mantle -responses
 //	go run ./openai -region us-east-1 -model openai.gpt-oss-20b -mantle -responses
 package main
 
@@ -15,6 +18,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/openai/openai-go/v3"
@@ -23,30 +27,26 @@ import (
 )
 
 func main() {
-	region := flag.String("region", "", "AWS region; by default that of the environment or the profile")
-	model := flag.String("model", "openai.gpt-oss-20b-1:0", "model or inference profile")
-	endpoint := flag.String("endpoint", "", "in place of the region's")
-	mantle := flag.Bool("mantle", false, "use bedrock-mantle")
+	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	model := flag.String("model", "openai.gpt-oss-20b-1:0", "`ID` of a model or inference profile")
+	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
+	mantle := flag.Bool("mantle", false, "use bedrock-mantle, not bedrock-runtime")
 	generic := flag.Bool("generic", false, "do without the client's bedrock package")
 	responses := flag.Bool("responses", false, "call Responses, not Chat Completions")
 	stream := flag.Bool("stream", false, "stream the answer")
 	flag.Parse()
 
 	ctx := context.Background()
-	p, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
+	provider, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(*region))
 	if err != nil {
 		log.Fatal(err)
 	}
-	baseURL := "https://bedrock-runtime." + p.Region() + ".amazonaws.com/openai/v1"
-	if *mantle {
-		baseURL = "https://bedrock-mantle." + p.Region() + ".api.aws/v1"
-	}
-	baseURL = cmp.Or(*endpoint, baseURL)
+	baseURL := cmp.Or(*endpoint, endpointFor(provider.Region(), *model, *mantle))
 	var client openai.Client
 	if *generic {
-		client = newGenericClient(p, baseURL, nil)
+		client = newGenericClient(provider, baseURL, nil)
 	} else {
-		client, err = newBedrockClient(ctx, p, baseURL)
+		client, err = newBedrockClient(ctx, provider, baseURL)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -65,21 +65,34 @@ func main() {
 	}
 }
 
+// endpointFor returns the base URL for a model.
+func endpointFor(region, model string, mantle bool) string {
+	if !mantle {
+		return "https://bedrock-runtime." + region + ".amazonaws.com/openai/v1"
+	}
+	path := "/v1"
+	if strings.HasPrefix(model, "openai.gpt-") && !strings.HasPrefix(model, "openai.gpt-oss-") ||
+		strings.HasPrefix(model, "google.gemma-4") || strings.HasPrefix(model, "xai.grok-") {
+		path = "/openai/v1"
+	}
+	return "https://bedrock-mantle." + region + ".api.aws" + path
+}
+
 // newBedrockClient returns a client that ignores all OPENAI_ variables and asks
 // for a token before each attempt.
-func newBedrockClient(ctx context.Context, p *bedrocktoken.Provider, baseURL string, opts ...option.RequestOption) (openai.Client, error) {
+func newBedrockClient(ctx context.Context, provider *bedrocktoken.Provider, baseURL string, opts ...option.RequestOption) (openai.Client, error) {
 	return bedrock.NewClient(ctx, bedrock.Config{
-		AWSRegion:            p.Region(), // else AWS_REGION, which must not contradict BaseURL
-		BaseURL:              baseURL,    // else AWS_BEDROCK_BASE_URL, then the region's Mantle
-		BedrockTokenProvider: p.Token,
+		AWSRegion:            provider.Region(), // else AWS_REGION, which must not contradict BaseURL
+		BaseURL:              baseURL,           // else AWS_BEDROCK_BASE_URL, then the region's Mantle
+		BedrockTokenProvider: provider.Token,
 	}, opts...)
 }
 
 // newGenericClient returns a client whose transport replaces OPENAI_API_KEY,
 // which need not be set.
-func newGenericClient(p *bedrocktoken.Provider, baseURL string, base http.RoundTripper) openai.Client {
+func newGenericClient(provider *bedrocktoken.Provider, baseURL string, base http.RoundTripper) openai.Client {
 	return openai.NewClient(
 		option.WithBaseURL(baseURL), // else OPENAI_BASE_URL
-		option.WithHTTPClient(&http.Client{Transport: p.Transport(base)}),
+		option.WithHTTPClient(&http.Client{Transport: provider.Transport(base)}),
 	)
 }

@@ -57,8 +57,28 @@ func TestProgram(t *testing.T) {
 		"responses stream": {Path: base + "/responses", Args: []string{"-responses", "-stream"}},
 		"generic":          {Path: base + "/chat/completions", Args: []string{"-generic"}},
 		"mantle":           {Path: "/v1/responses", Args: []string{"-mantle", "-responses"}, Host: mantle, Base: "/v1"},
+		"mantle GPT-5": {Path: base + "/responses", Host: mantle,
+			Args: []string{"-mantle", "-responses", "-model", "openai.gpt-5.4"}},
 	} {
 		program.Base = cmp.Or(program.Base, base)
 		t.Run(name, program.Run)
+	}
+}
+
+func TestMantlePathDependsOnModel(t *testing.T) {
+	for model, want := range map[string]string{
+		"openai.gpt-oss-20b":   "/v1",
+		"openai.gpt-oss-120b":  "/v1",
+		"mistral.ministral-3b": "/v1",
+		"google.gemma-3-4b-it": "/v1",
+		"openai.gpt-5.4":       "/openai/v1",
+		"openai.gpt-6":         "/openai/v1",
+		"google.gemma-4-31b":   "/openai/v1",
+		"xai.grok-4.3":         "/openai/v1",
+	} {
+		want = "https://bedrock-mantle.us-east-1.api.aws" + want
+		if got := endpointFor("us-east-1", model, true); got != want {
+			t.Errorf("%s: %s, want %s", model, got, want)
+		}
 	}
 }

@@ -40,12 +40,6 @@ type Client struct {
 	// Attempts is how often one call asks a source of credentials that fails,
 	// by default once.
 	Attempts int
-	// Provider makes the Provider from keys, by default with an
-	// aws.CredentialsCache, which makes keys be asked again at once.
-	Provider func(t *testing.T, keys *Keys) *bedrocktoken.Provider
-	// IsSourceError reports whether an error shows why the source failed, by
-	// default by errors.Is and ErrSource.
-	IsSourceError func(error) bool
 }
 
 // Run runs all scenarios on each of the clients.
@@ -78,30 +72,22 @@ func Run(t *testing.T, clients map[string]Client) {
 }
 
 func (c Client) success(t *testing.T) {
-	s := c.start(t, time.Hour)
+	s := c.start(t)
 	s.succeeds(t)
 	s.succeeds(t)
 }
 
 func (c Client) rotation(t *testing.T) {
-	lifetime := time.Hour
-	if c.Provider != nil {
-		lifetime = 2 * time.Second
-	}
-	s := c.start(t, lifetime)
+	s := c.start(t)
 	s.succeeds(t)
 	s.keys.Rotate()
-	if s.cache != nil {
-		s.cache.Invalidate()
-	} else {
-		time.Sleep(lifetime)
-	}
+	s.cache.Invalidate()
 	s.succeeds(t)
 }
 
 func (c Client) environment(t *testing.T) {
 	stale := hostileEnvironment(t)
-	s := c.start(t, time.Hour)
+	s := c.start(t)
 	for name, values := range s.succeeds(t).Header {
 		if strings.Contains(strings.Join(values, ", "), stale) {
 			t.Errorf("header %s holds a value of the environment", name)
@@ -110,18 +96,14 @@ func (c Client) environment(t *testing.T) {
 }
 
 func (c Client) failingSource(t *testing.T) {
-	s := c.start(t, time.Hour)
+	s := c.start(t)
 	s.keys.Fail(ErrSource)
 	var answer strings.Builder
 	err := s.call(t.Context(), &answer)
 	if !errors.Is(err, bedrocktoken.ErrCredentials) {
 		t.Errorf("error %v is not ErrCredentials", err)
 	}
-	isSourceError := c.IsSourceError
-	if isSourceError == nil {
-		isSourceError = func(err error) bool { return errors.Is(err, ErrSource) }
-	}
-	if !isSourceError(err) {
+	if !errors.Is(err, ErrSource) {
 		t.Errorf("error %v does not tell why the source failed", err)
 	}
 	if got := answer.String(); got != "" {
@@ -142,26 +124,20 @@ func (c Client) failingSource(t *testing.T) {
 type session struct {
 	server *fakebedrock.Server
 	keys   *Keys
-	cache  *aws.CredentialsCache // nil if the client has a Provider of its own
+	cache  *aws.CredentialsCache
 	call   Call
 }
 
-func (c Client) start(t *testing.T, lifetime time.Duration) *session {
+func (c Client) start(t *testing.T) *session {
 	t.Helper()
-	s := &session{keys: newKeys(lifetime)}
+	s := &session{keys: newKeys(time.Hour)}
 	s.server = fakebedrock.New(t, verify.Service{Region: Region, Secret: s.keys.Secret})
-	var provider *bedrocktoken.Provider
-	if c.Provider != nil {
-		provider = c.Provider(t, s.keys)
-	} else {
-		s.cache = aws.NewCredentialsCache(s.keys)
-		var err error
-		provider, err = bedrocktoken.NewProvider(t.Context(),
-			bedrocktoken.WithRegion(Region),
-			bedrocktoken.WithCredentialsProvider(s.cache))
-		if err != nil {
-			t.Fatal(err)
-		}
+	s.cache = aws.NewCredentialsCache(s.keys)
+	provider, err := bedrocktoken.NewProvider(t.Context(),
+		bedrocktoken.WithRegion(Region),
+		bedrocktoken.WithCredentialsProvider(s.cache))
+	if err != nil {
+		t.Fatal(err)
 	}
 	s.call = c.New(t, Setup{Provider: provider, Endpoint: s.server.URL, HTTPClient: s.server.Client})
 	return s
