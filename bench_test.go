@@ -1,6 +1,7 @@
 package bedrocktoken_test
 
 import (
+	"context"
 	"net/http"
 	"runtime"
 	"strings"
@@ -53,6 +54,44 @@ func BenchmarkProviderToken(b *testing.B) {
 			}
 		}
 	})
+}
+
+// What a service of many tenants pays for each: a Provider of its own that has
+// made a token, with its tenant's credentials.
+func BenchmarkTenants(b *testing.B) {
+	const tenants = 10_000
+	heap := func() float64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return float64(stats.HeapAlloc)
+	}
+	var bytes, goroutines float64
+	for b.Loop() {
+		providers := make([]*bedrocktoken.Provider, tenants)
+		before, running := heap(), runtime.NumGoroutine()
+		for i := range providers {
+			creds := aws.Credentials{
+				AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: strings.Repeat("a/b+", 175),
+				CanExpire: true, Expires: time.Now().Add(time.Hour),
+			}
+			provider, err := bedrocktoken.NewProvider(b.Context(), bedrocktoken.WithRegion(region),
+				bedrocktoken.WithCredentialsProvider(aws.CredentialsProviderFunc(
+					func(context.Context) (aws.Credentials, error) { return creds, nil })))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := provider.Token(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			providers[i] = provider
+		}
+		bytes += heap() - before
+		goroutines += float64(runtime.NumGoroutine() - running)
+		runtime.KeepAlive(providers)
+	}
+	b.ReportMetric(bytes/float64(b.N*tenants), "B/tenant")
+	b.ReportMetric(goroutines/float64(b.N*tenants), "goroutines/tenant")
 }
 
 // benchmark calls what setup returns one after the other, and from many
