@@ -82,17 +82,19 @@ var service = verify.Service{Region: region, Secret: func(accessKeyID, sessionTo
 	return secretKey, nil
 }}
 
-// A source of credentials that counts how often it is asked, and has none while
-// broken is set.
+// A source of credentials that counts how often it is asked.
 type source struct {
 	asked  atomic.Int32
-	broken atomic.Bool
+	cannot atomic.Pointer[error]
 }
+
+// fail makes the source return err from now on, or credentials if err is nil.
+func (s *source) fail(err error) { s.cannot.Store(&err) }
 
 func (s *source) Retrieve(context.Context) (aws.Credentials, error) {
 	s.asked.Add(1)
-	if s.broken.Load() {
-		return aws.Credentials{}, errors.New("nobody has signed in")
+	if err := s.cannot.Load(); err != nil && *err != nil {
+		return aws.Credentials{}, *err
 	}
 	return aws.Credentials{
 		AccessKeyID: "ASIAPROXY", SecretAccessKey: secretKey, SessionToken: session,
@@ -149,7 +151,7 @@ func newSite(t *testing.T, key string, answer http.HandlerFunc) *site {
 	transport := newTransport()
 	transport.TLSClientConfig = bedrock.Client().Transport.(*http.Transport).TLSClientConfig
 	t.Cleanup(transport.CloseIdleConnections)
-	s.start(t, newProxy(newProvider(t, s.source), mustParse(t, bedrock.URL), key, transport))
+	s.start(t, newProxy(newProvider(t, s.source), "", mustParse(t, bedrock.URL), key, transport))
 	return s
 }
 
@@ -157,7 +159,7 @@ func newSite(t *testing.T, key string, answer http.HandlerFunc) *site {
 func siteOf(t *testing.T, endpoint string) *site {
 	t.Helper()
 	s := &site{source: &source{}}
-	s.start(t, newProxy(newProvider(t, s.source), mustParse(t, endpoint), "", newTransport()))
+	s.start(t, newProxy(newProvider(t, s.source), "", mustParse(t, endpoint), "", newTransport()))
 	return s
 }
 

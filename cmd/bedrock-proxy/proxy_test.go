@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/smithy-go"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -33,7 +36,7 @@ func TestRoutes(t *testing.T) {
 	)
 	var sent string
 	s := &site{}
-	s.start(t, newProxy(newProvider(t, &source{}), nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
+	s.start(t, newProxy(newProvider(t, &source{}), "", nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
 		sent = r.URL.String()
 		if r.Host != "" && r.Host != r.URL.Host {
 			t.Errorf("the Host is %q", r.Host)
@@ -41,17 +44,53 @@ func TestRoutes(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("Bedrock")), Request: r}, nil
 	})))
 
-	for path, want := range map[string]string{
+	tests := map[string]string{
+		"/runtime/model/amazon.nova-lite-v1%3A0/converse?a=b%20c": runtime + "/model/amazon.nova-lite-v1%3A0/converse?a=b%20c",
+		"/runtime/model/a:0/converse":                             runtime + "/model/a:0/converse",
+		"/runtime/openai/v1/responses":                            runtime + "/openai/v1/responses",
+		"/runtime/anthropic/v1/messages":                          runtime + "/anthropic/v1/messages",
+		"/runtime/v1/messages":                                    runtime + "/v1/messages",
+		"/runtime/guardrail/x/version/1/apply":                    runtime + "/guardrail/x/version/1/apply",
+		"/runtime/mantle/v1/models":                               runtime + "/mantle/v1/models",
+		"/runtime//model/x":                                       runtime + "//model/x",
+		"/runtime//evil.example/model/x":                          runtime + "//evil.example/model/x",
+		"/runtime/":                                               runtime + "/",
+		"/runtime/a%2Fb%2f~!c%20/":                                runtime + "/a%2Fb%2f~!c%20/",
+		"/runtime/%2Fmodel":                                       runtime + "/%2Fmodel",
+		"/runtime/*":                                              runtime + "/*",
+		"/mantle/v1/responses":                                    mantle + "/v1/responses",
+		"/mantle/v1/messages":                                     mantle + "/v1/messages",
+		"/mantle/openai/v1/responses?a":                           mantle + "/openai/v1/responses?a",
+		"/mantle/anthropic/v1/messages":                           mantle + "/anthropic/v1/messages",
+		"/mantle/?x":                                              mantle + "/?x",
+		"/control/guardrails":                                     control + "/guardrails",
+		"/control/foundation-models/a%3A0":                        control + "/foundation-models/a%3A0",
+
+		"/v1/messages":               mantle + "/anthropic/v1/messages",
+		"/v1/messages?beta=true":     mantle + "/anthropic/v1/messages?beta=true",
+		"/v1/messages/":              mantle + "/anthropic/v1/messages/",
+		"/v1/messages/count_tokens":  mantle + "/anthropic/v1/messages/count_tokens",
+		"/v1/messages/batches/a%2Fb": mantle + "/anthropic/v1/messages/batches/a%2Fb",
+	}
+	for path, host := range map[string]string{ // these paths stay as they are
 		"/model/amazon.nova-lite-v1:0/converse":                    runtime,
 		"/model/amazon.nova-lite-v1%3A0/converse-stream?a=b%20c":   runtime,
 		"/model/arn:aws:bedrock:us-west-2:1:inference-profile%2Fx": runtime,
 		"/model/":                                  runtime,
+		"/guardrail/x/version/DRAFT/apply":         runtime,
+		"/async-invoke":                            runtime,
+		"/async-invoke?maxResults=1":               runtime,
+		"/async-invoke/arn%3Aaws":                  runtime,
 		"/openai/v1/chat/completions":              runtime,
 		"/openai/v1":                               runtime,
 		"/v1/models":                               mantle,
 		"/v1/chat/completions":                     mantle,
 		"/v1/models/a..b/.c/d.":                    mantle,
 		"/v1//models":                              mantle,
+		"/v1//messages":                            mantle,
+		"/v1/messagesx":                            mantle,
+		"/v1/messages%2Fcount_tokens":              mantle,
+		"/v1/%6dessages":                           mantle,
 		"/anthropic/v1/messages":                   mantle,
 		"/foundation-models":                       control,
 		"/foundation-models?byProvider=anthropic":  control,
@@ -59,38 +98,80 @@ func TestRoutes(t *testing.T) {
 		"/inference-profiles":                      control,
 		"/inference-profiles/":                     control,
 		"/inference-profiles/a%2Fb":                control,
-
-		"/":                                nowhere,
-		"/model":                           nowhere,
-		"/openai":                          nowhere,
-		"/v1":                              nowhere,
-		"/v1?x=/v1/":                       nowhere,
-		"/v10/models":                      nowhere,
-		"/V1/models":                       nowhere,
-		"/foundation-models-x":             nowhere,
-		"/foundation-models%2Fx":           nowhere,
-		"/inference-profilesx":             nowhere,
-		"/guardrails":                      nowhere,
-		"/x/model/y":                       nowhere,
-		"//model/x":                        nowhere,
-		"//evil.example/v1/models":         nowhere,
-		"/%761/models":                     nowhere,
-		"/v1%2Fmodels":                     nowhere,
-		"/./v1/models":                     nowhere,
-		"/v1/../model/x":                   nowhere,
-		"/model/..":                        nowhere,
-		"/model/.":                         nowhere,
-		"/model/%2e%2E/v1/models":          nowhere,
-		"/model/.%2e/v1/models":            nowhere,
-		"/model/..%2fv1/models":            nowhere,
-		"/model/x%2f..%2f..%2fv1/models":   nowhere,
-		`/model/..%5Cv1/models`:            nowhere,
-		`/model/..\v1/models`:              nowhere,
-		"/model/..;/v1/models":             nowhere,
-		"/model/..%3Bx/v1/models":          nowhere,
-		"/foundation-models/../model/x":    nowhere,
-		"/inference-profiles/%2e%2e/model": nowhere,
 	} {
+		tests[path] = host + path
+	}
+	for _, path := range []string{
+		"/",
+		"/model",
+		"/guardrail",
+		"/guardrails",
+		"/guardrails/x",
+		"/openai",
+		"/v1",
+		"/v1?x=/v1/",
+		"/v10/models",
+		"/V1/models",
+		"/foundation-models-x",
+		"/foundation-models%2Fx",
+		"/inference-profilesx",
+		"/async-invokes",
+		"/messages",
+		"/x/model/y",
+		"//model/x",
+		"//evil.example/v1/models",
+		"/%761/models",
+		"/v1%2Fmodels",
+		"/./v1/models",
+		"/v1/../model/x",
+		"/v1/messages/../models",
+		"/model/..",
+		"/model/.",
+		"/model/%2e%2E/v1/models",
+		"/model/.%2e/v1/models",
+		"/model/..%2fv1/models",
+		"/model/x%2f..%2f..%2fv1/models",
+		`/model/..%5Cv1/models`,
+		`/model/..\v1/models`,
+		"/model/..;/v1/models",
+		"/model/..%3Bx/v1/models",
+		"/foundation-models/../model/x",
+		"/inference-profiles/%2e%2e/model",
+
+		"/runtime",
+		"/mantle",
+		"/mantle?x=/",
+		"/control",
+		"/mantleful/v1/models",
+		"/mantle-/v1/models",
+		"/mantle:443/v1/models",
+		"/mantle%2Fv1/models",
+		"/mantl%65/v1/models",
+		"/Mantle/v1/models",
+		"//mantle/v1/models",
+		`/mantle\v1/models`,
+		"/x/mantle/v1/models",
+		"/mantle/..",
+		"/mantle/.",
+		"/mantle/./v1/models",
+		"/mantle/../model/x",
+		"/mantle//../model/x",
+		"/mantle/v1/../../model/x",
+		"/mantle/%2e%2e/model/x",
+		"/mantle/.%2E/model/x",
+		"/mantle/%2e/v1/models",
+		"/mantle/..%2fmodel/x",
+		"/mantle/v1%2f..%2fmodels",
+		`/mantle/..%5cmodel/x`,
+		`/mantle/..\model/x`,
+		`/mantle/v1\..\models`,
+		"/mantle/..;/model/x",
+		"/mantle/..%3b/model/x",
+		"/runtime/../mantle/v1/models",
+	} {
+		tests[path] = nowhere
+	}
+	for path, want := range tests {
 		t.Run(path, func(t *testing.T) {
 			sent = ""
 			response := s.raw(t, "POST "+path+" HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n")
@@ -109,8 +190,8 @@ func TestRoutes(t *testing.T) {
 			if body := read(t, response); response.StatusCode != http.StatusOK || body != "Bedrock" {
 				t.Errorf("%d %s", response.StatusCode, body)
 			}
-			if sent != want+path {
-				t.Errorf("sent to %s, want %s", sent, want+path)
+			if sent != want {
+				t.Errorf("sent to %s, want %s", sent, want)
 			}
 		})
 	}
@@ -122,10 +203,16 @@ func TestEndpointElsewhere(t *testing.T) {
 		"/model/a:0/converse": "https://Gateway.example.com:8443/bedrock/model/a:0/converse",
 		"/v1/models":          "https://Gateway.example.com:8443/bedrock/v1/models",
 		"/foundation-models":  "https://Gateway.example.com:8443/bedrock/foundation-models",
+
+		// An endpoint sees the paths that Bedrock's would.
+		"/runtime/model/a:0/converse":     "https://Gateway.example.com:8443/bedrock/model/a:0/converse",
+		"/mantle/v1/models":               "https://Gateway.example.com:8443/bedrock/v1/models",
+		"/control/foundation-models/a%2F": "https://Gateway.example.com:8443/bedrock/foundation-models/a%2F",
+		"/v1/messages":                    "https://Gateway.example.com:8443/bedrock/anthropic/v1/messages",
 	} {
 		var sent string
 		s := &site{}
-		s.start(t, newProxy(newProvider(t, &source{}), mustParse(t, "https://Gateway.example.com:8443/bedrock"), "", roundTripper(func(r *http.Request) (*http.Response, error) {
+		s.start(t, newProxy(newProvider(t, &source{}), "", mustParse(t, "https://Gateway.example.com:8443/bedrock"), "", roundTripper(func(r *http.Request) (*http.Response, error) {
 			sent = r.URL.String()
 			token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 			if _, err := service.Verify(token); err != nil {
@@ -153,18 +240,20 @@ func TestEscapes(t *testing.T) {
 		"/inference-profiles/" + arn + "?",
 	} {
 		for _, base := range []string{"", "/", "/gateway", "/gate%2Fway:1/"} {
-			t.Run(base+path, func(t *testing.T) {
-				var arrived string
-				bedrock := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { arrived = r.RequestURI }))
-				defer bedrock.Close()
-				response := siteOf(t, bedrock.URL+base).raw(t, "GET "+path+" HTTP/1.1\nHost: 127.0.0.1\n\n")
-				if response.StatusCode != http.StatusOK {
-					t.Error(response.Status)
-				}
-				if want := strings.TrimSuffix(base, "/") + path; arrived != want {
-					t.Errorf("got %s, want %s", arrived, want)
-				}
-			})
+			for _, prefix := range []string{"", "/runtime", "/mantle", "/control"} {
+				t.Run(base+prefix+path, func(t *testing.T) {
+					var arrived string
+					bedrock := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { arrived = r.RequestURI }))
+					defer bedrock.Close()
+					response := siteOf(t, bedrock.URL+base).raw(t, "GET "+prefix+path+" HTTP/1.1\nHost: 127.0.0.1\n\n")
+					if response.StatusCode != http.StatusOK {
+						t.Error(response.Status)
+					}
+					if want := strings.TrimSuffix(base, "/") + path; arrived != want {
+						t.Errorf("got %s, want %s", arrived, want)
+					}
+				})
+			}
 		}
 	}
 }
@@ -442,7 +531,7 @@ func TestImpossibleRegion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.start(t, newProxy(provider, nil, "", newTransport()))
+	s.start(t, newProxy(provider, "", nil, "", newTransport()))
 	message := s.refused(t, s.do(t, "POST", "/model/x/invoke"), http.StatusBadGateway)
 	if !strings.Contains(message, "bedrock-runtime.nowhere.amazonaws.com") || !strings.Contains(message, bedrocktoken.ErrEndpoint.Error()) {
 		t.Errorf("message %q", message)
@@ -471,23 +560,72 @@ func answerWith(t *testing.T, answer string) string {
 	return listener.Addr().String()
 }
 
-// Without credentials the proxy says so, and serves as soon as there are some.
+// Without credentials the proxy says so, in a way that makes no tool try again for
+// minutes, and serves as soon as there are some.
 func TestNoCredentials(t *testing.T) {
-	s := newSite(t, "", ok)
-	s.source.broken.Store(true)
-	response := s.do(t, "POST", "/v1/responses")
-	message := failure(t, response, http.StatusServiceUnavailable)
-	if !strings.Contains(message, "no valid credentials") || !strings.Contains(message, "nobody has signed in") {
-		t.Errorf("message %q", message)
+	for name, cause := range map[string]error{
+		"none":             errors.New("nobody has signed in"),
+		"a refusal":        &smithy.GenericAPIError{Code: "ExpiredTokenException", Message: "nobody has signed in"},
+		"a status of 400":  status(http.StatusBadRequest),
+		"a status of 403":  status(http.StatusForbidden),
+		"an invalid grant": fmt.Errorf("nobody has signed in: %w", status(http.StatusUnauthorized)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, "", ok)
+			s.source.fail(cause)
+			response := s.do(t, "POST", "/v1/responses")
+			if message := failure(t, response, http.StatusForbidden); message != "bedrock-proxy: "+explained(t, cause) {
+				t.Errorf("message %q", message)
+			}
+			if header := response.Header; header.Get("X-Should-Retry") != "false" || header["Retry-After"] != nil {
+				t.Errorf("headers %v", header)
+			}
+			if len(s.arrived()) != 0 {
+				t.Error("a request arrived")
+			}
+			s.source.fail(nil)
+			s.served(t, s.do(t, "POST", "/v1/responses"))
+		})
 	}
-	if got := response.Header.Get("Retry-After"); got != "5" {
-		t.Errorf("Retry-After: %s", got)
+}
+
+// A source that is out of order for the moment is worth another try.
+func TestOutage(t *testing.T) {
+	for name, cause := range map[string]error{
+		"no connection":   &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")},
+		"no answer":       context.DeadlineExceeded,
+		"a status of 503": status(http.StatusServiceUnavailable),
+		"a status of 429": status(http.StatusTooManyRequests),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, "", ok)
+			s.source.fail(cause)
+			response := s.do(t, "POST", "/v1/responses")
+			if message := failure(t, response, http.StatusServiceUnavailable); message != "bedrock-proxy: "+explained(t, cause) {
+				t.Errorf("message %q", message)
+			}
+			if header := response.Header; header.Get("Retry-After") != "5" || header["X-Should-Retry"] != nil {
+				t.Errorf("headers %v", header)
+			}
+			s.source.fail(nil)
+			s.served(t, s.do(t, "POST", "/v1/responses"))
+		})
 	}
-	if len(s.arrived()) != 0 {
-		t.Error("a request arrived")
-	}
-	s.source.broken.Store(false)
-	s.served(t, s.do(t, "POST", "/v1/responses"))
+}
+
+// A status is the answer of a source with that status.
+type status int
+
+func (s status) Error() string       { return fmt.Sprintf("the source answered with status %d", int(s)) }
+func (s status) HTTPStatusCode() int { return int(s) }
+
+// explained returns what the commands say if credentials fail with cause.
+func explained(t *testing.T, cause error) string {
+	t.Helper()
+	s := &source{}
+	s.fail(cause)
+	_, err := newProvider(t, s).Token(t.Context())
+	return explain.Error(err, "")
 }
 
 // Bedrock's own refusals are the caller's to see.
@@ -563,7 +701,7 @@ func TestEarlyAnswer(t *testing.T) {
 func TestConnectionAfterError(t *testing.T) {
 	logs.take()
 	s := newSite(t, "", ok)
-	s.source.broken.Store(true)
+	s.source.fail(errors.New("nobody has signed in"))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -577,7 +715,7 @@ func TestConnectionAfterError(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v, and the log:\n%.1000s", err, logs.take())
 		}
-		failure(t, response, http.StatusServiceUnavailable)
+		failure(t, response, http.StatusForbidden)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
 func TestListen(t *testing.T) {
@@ -122,7 +126,7 @@ func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
 // returns what serve does.
 func served(t *testing.T) (listener pipes, client *http.Client, stop func() error) {
 	t.Helper()
-	handler := newProxy(newProvider(t, &source{}), nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
+	handler := newProxy(newProvider(t, &source{}), "", nil, "", roundTripper(func(r *http.Request) (*http.Response, error) {
 		takes, err := time.ParseDuration(strings.TrimPrefix(r.URL.Path, "/v1/"))
 		if err != nil {
 			return nil, err
@@ -156,14 +160,22 @@ func served(t *testing.T) (listener pipes, client *http.Client, stop func() erro
 func TestGrace(t *testing.T) {
 	for _, test := range []struct {
 		takes, stops time.Duration
+		http2        bool
 		served       bool
 	}{
 		{takes: 4 * time.Second, stops: 4 * time.Second, served: true},
 		{takes: time.Hour, stops: 5 * time.Second, served: false},
+		{takes: 4 * time.Second, stops: 4 * time.Second, http2: true, served: true},
+		{takes: time.Hour, stops: 5 * time.Second, http2: true, served: false},
 	} {
-		t.Run(test.takes.String(), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v HTTP/2 %t", test.takes, test.http2), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, client, stop := served(t)
+				if test.http2 {
+					protocols := new(http.Protocols)
+					protocols.SetUnencryptedHTTP2(true)
+					client.Transport.(*http.Transport).Protocols = protocols
+				}
 				answered := make(chan error, 1)
 				go func() {
 					response, err := client.Get("http://localhost/v1/" + test.takes.String())
@@ -194,17 +206,19 @@ func TestGrace(t *testing.T) {
 func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener, client, stop := served(t)
-		conn, err := listener.dial(t.Context(), "", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		io.WriteString(conn, "POST /v1/1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-		if answer, err := io.ReadAll(conn); err != nil {
-			t.Errorf("%q, %v", answer, err)
-		}
-		if took := time.Since(start); took != 10*time.Second {
-			t.Errorf("it waited %v for a header", took)
+		for _, begun := range []string{"", "POST /v1/1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "PRI * HTTP/2.0\r\n"} {
+			conn, err := listener.dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			io.WriteString(conn, begun)
+			if answer, err := io.ReadAll(conn); err != nil {
+				t.Errorf("%q, %v", answer, err)
+			}
+			if took := time.Since(start); took != 10*time.Second {
+				t.Errorf("it waited %v for the rest of %q", took, begun)
+			}
 		}
 
 		reader, writer := io.Pipe()
@@ -259,23 +273,26 @@ func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 func TestProgramRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		args, env []string
+		status    int
 		says      string
 	}{
-		"no region":         {nil, nil, "-region"},
-		"a bad region":      {[]string{"-region", "US West"}, nil, `"US West"`},
-		"another address":   {[]string{"-region", region, "-listen", "0.0.0.0:0"}, nil, "loopback"},
-		"a bad endpoint":    {[]string{"-region", region, "-endpoint", "example.com"}, nil, "-endpoint"},
-		"a missing profile": {[]string{"-region", region, "-profile", "ghost"}, nil, "ghost"},
-		"an argument":       {[]string{"-region", region, "us-east-1"}, nil, `"us-east-1"`},
-		"a broken config":   {[]string{"-region", region}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, "such.pem"},
+		"no region":         {nil, nil, 1, "-region"},
+		"a bad region":      {[]string{"-region", "US West"}, nil, 1, `"US West"`},
+		"another address":   {[]string{"-region", region, "-listen", "0.0.0.0:0"}, nil, 1, "loopback"},
+		"a bad endpoint":    {[]string{"-region", region, "-endpoint", "example.com"}, nil, 1, "-endpoint"},
+		"a missing profile": {[]string{"-region", region, "-profile", "ghost"}, nil, 1, "ghost"},
+		"a broken config":   {[]string{"-region", region}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, 1, "such.pem"},
+		"an empty key":      {[]string{"-region", region}, []string{keyVariable + "="}, 1, keyVariable},
+		"an argument":       {[]string{"-region", region, "us-east-1"}, nil, 2, `"us-east-1"`},
+		"an unknown flag":   {[]string{"-port", "8484"}, nil, 2, "-port"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			output, err := program(t, test.env, append([]string{"-listen", "127.0.0.1:0"}, test.args...)...).CombinedOutput()
 			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			if !errors.As(err, &exit) || exit.ExitCode() != test.status {
 				t.Errorf("%v", err)
 			}
-			if lines := strings.Count(string(output), "\n"); lines != 1 || !strings.Contains(string(output), test.says) {
+			if lines := strings.Count(string(output), "\n"); lines < 1 || lines > 2 || !strings.Contains(string(output), test.says) {
 				t.Errorf("it says %q", output)
 			}
 		})
@@ -287,13 +304,14 @@ type instance struct {
 	*site
 	command *exec.Cmd
 	output  *bufio.Reader
+	stderr  io.Closer // output is closed by it
 }
 
 // start starts the program with a profile that has no credentials yet. The first
 // line of its output has been read.
 func start(t *testing.T, endpoint string) *instance {
 	t.Helper()
-	p := &instance{command: program(t, []string{"BEDROCK_PROXY_KEY=" + proxyKey},
+	p := &instance{command: program(t, []string{keyVariable + "=" + proxyKey},
 		"-listen", "127.0.0.1:0", "-endpoint", endpoint, "-profile", "team")}
 	p.write(t, "config", "[profile team]\nregion = "+region+"\n")
 	stderr, err := p.command.StderrPipe()
@@ -304,7 +322,7 @@ func start(t *testing.T, endpoint string) *instance {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.command.Process.Kill() })
-	p.output = bufio.NewReader(stderr)
+	p.output, p.stderr = bufio.NewReader(stderr), stderr
 	first, err := p.output.ReadString('\n')
 	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(first)
 	if address == "" || !strings.Contains(first, region) {
@@ -390,7 +408,7 @@ func TestProgram(t *testing.T) {
 			bedrock, arrived, finish := slowBedrock(t)
 			p := start(t, bedrock)
 			failure(t, p.do(t, "GET", "/v1/models"), http.StatusUnauthorized)
-			failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusServiceUnavailable)
+			failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
 			p.provide(t)
 			if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
 				t.Fatal(response.Status, read(t, response))
@@ -414,8 +432,8 @@ func TestProgram(t *testing.T) {
 			if err := p.command.Wait(); err != nil {
 				t.Error(err)
 			}
-			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 503`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
-				if bytes.Count(rest, []byte("proxy: "+line)) != 1 {
+			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 403`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
+				if bytes.Count(rest, []byte(" bedrock-proxy: "+line)) != 1 {
 					t.Errorf("no %s in the log:\n%s", line, rest)
 				}
 			}
@@ -451,6 +469,111 @@ func TestSecondSignal(t *testing.T) {
 		case <-deadline:
 			t.Fatal("it still runs")
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Who started the program may stop reading its log.
+func TestClosedLog(t *testing.T) {
+	bedrock, _, _ := slowBedrock(t)
+	p := start(t, bedrock)
+	p.provide(t)
+	p.stderr.Close()
+	for range 3 {
+		if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
+			t.Fatal(response.Status, read(t, response))
+		}
+	}
+	if runtime.GOOS == "windows" {
+		return // where no process can send another a signal
+	}
+	p.signal(t, syscall.SIGTERM)
+	if err := p.command.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// -version and -h print to standard output, and nothing is started.
+func TestPrints(t *testing.T) {
+	for flag, want := range map[string][]string{
+		"-version": {"bedrock-proxy ", " go1."},
+		"-h":       {"Usage: bedrock-proxy ", keyVariable, "-region", "-profile", "-listen", "-endpoint", "-version", "127.0.0.1:8484"},
+	} {
+		t.Run(flag, func(t *testing.T) {
+			command := program(t, []string{keyVariable + "="}, flag)
+			var stderr strings.Builder
+			command.Stderr = &stderr
+			output, err := command.Output()
+			if err != nil || stderr.Len() > 0 {
+				t.Errorf("%v, and it says %q", err, stderr.String())
+			}
+			for _, want := range want {
+				if !strings.Contains(string(output), want) {
+					t.Errorf("no %q in %q", want, output)
+				}
+			}
+		})
+	}
+}
+
+// A renewal that failed is one line of the log.
+func TestRenewalLog(t *testing.T) {
+	logs.take()
+	err := fmt.Errorf("%w: the session has expired\nsign in", bedrocktoken.ErrCredentials)
+	logRenewal(err, "team")
+	text := logs.take()
+	want := "credentials not renewed: " + strings.ReplaceAll(explain.Error(err, "team"), "\n", " ") + "\n"
+	if !strings.HasSuffix(text, want) || strings.Count(text, "\n") != 1 {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
+// The page names every flag and every path, and leads each base URL of AWS's to
+// where it says.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxy.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	for _, flag := range []string{"region", "profile", "listen", "endpoint", "version"} {
+		if !strings.Contains(page, "| `-"+flag+"` |") {
+			t.Errorf("no row for -%s", flag)
+		}
+	}
+	for _, route := range routes {
+		if !strings.Contains(page, "`"+route.prefix+"`") && !strings.Contains(page, "`"+route.prefix+"…`") {
+			t.Errorf("no row for %s", route.prefix)
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\| `https://([^`/]*)([^`]*)` \\| `http://127.0.0.1:8484([^`]*)`(?:, or (?:without `(/.*)`|`(/.*)`|(no path)))? \\|$").FindAllStringSubmatch(page, -1)
+	if len(rows) != strings.Count(page, "| `https://") || len(rows) == 0 {
+		t.Errorf("%d rows", len(rows))
+	}
+	for _, row := range rows {
+		host, path := strings.Replace(row[1], "REGION", "%s", 1), row[2]
+		// What a client of that base URL appends to it.
+		for _, rest := range map[string][]string{
+			"":           {"/model/x/converse"},
+			"/v1":        {"/chat/completions", "/responses"},
+			"/openai/v1": {"/chat/completions", "/responses"},
+			"/anthropic": {"/v1/messages", "/v1/messages/count_tokens"},
+		}[path] {
+			bases := []string{row[3]}
+			switch {
+			case row[4] != "":
+				bases = append(bases, strings.TrimSuffix(row[3], row[4]))
+			case row[5] != "":
+				bases = append(bases, row[5])
+			case row[6] != "":
+				bases = append(bases, "")
+			}
+			for _, base := range bases {
+				route := routeOf(&url.URL{Path: base + rest})
+				if route == nil || route.host != host || route.path+strings.TrimPrefix(base+rest, route.prefix) != path+rest {
+					t.Errorf("%s of %s%s does not come from %s", rest, row[1], path, base)
+				}
+			}
 		}
 	}
 }

@@ -19,35 +19,84 @@ import (
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
-// routes says by the beginning of a path which endpoint serves it.
-var routes = []struct{ prefix, host string }{
-	{"/model/", "bedrock-runtime.%s.amazonaws.com"},
-	{"/openai/", "bedrock-runtime.%s.amazonaws.com"},
-	{"/v1/", "bedrock-mantle.%s.api.aws"},
-	{"/anthropic/", "bedrock-mantle.%s.api.aws"},
-	{"/foundation-models", "bedrock.%s.amazonaws.com"},
-	{"/inference-profiles", "bedrock.%s.amazonaws.com"},
+// The hosts of Bedrock's endpoints in a region.
+const (
+	runtimeHost = "bedrock-runtime.%s.amazonaws.com"
+	mantleHost  = "bedrock-mantle.%s.api.aws"
+	controlHost = "bedrock.%s.amazonaws.com"
+)
+
+// A route leads the paths that begin with prefix to host, where they begin with
+// path instead. A prefix without a slash at its end is a whole path too.
+type route struct{ prefix, path, host string }
+
+// routes has what is more special first.
+var routes = []route{
+	{"/runtime/", "/", runtimeHost},
+	{"/mantle/", "/", mantleHost},
+	{"/control/", "/", controlHost},
+
+	{"/model/", "/model/", runtimeHost},
+	{"/guardrail/", "/guardrail/", runtimeHost},
+	{"/async-invoke", "/async-invoke", runtimeHost},
+	{"/foundation-models", "/foundation-models", controlHost},
+	{"/inference-profiles", "/inference-profiles", controlHost},
+
+	// Anthropic's clients append /v1/messages to their base URL, and OpenAI's never do.
+	{"/v1/messages", "/anthropic/v1/messages", mantleHost},
+	{"/v1/", "/v1/", mantleHost},
+
+	// Both endpoints have these. AWS recommends the runtime for new applications, so
+	// /openai/ is the runtime's. /anthropic/ is Mantle's, as /v1/messages is: the model
+	// IDs that Claude Code is documented with are Mantle's.
+	{"/openai/", "/openai/", runtimeHost},
+	{"/anthropic/", "/anthropic/", mantleHost},
 }
 
-const notFound = "unknown path; those served begin with /model/, /openai/, /v1/, /anthropic/, /foundation-models or /inference-profiles"
+// routeOf returns the route of u, or nil. It decides by the escaped path, since
+// that is what is sent.
+func routeOf(u *url.URL) *route {
+	segments := strings.FieldsFunc(u.Path, func(c rune) bool { return strings.ContainsRune(`/\;`, c) })
+	if slices.Contains(segments, ".") || slices.Contains(segments, "..") {
+		return nil // a server may resolve them, and serve another path
+	}
+	for i := range routes {
+		rest, ok := strings.CutPrefix(u.EscapedPath(), routes[i].prefix)
+		if ok && (strings.HasSuffix(routes[i].prefix, "/") || rest == "" || rest[0] == '/') {
+			return &routes[i]
+		}
+	}
+	return nil
+}
+
+// notFound lists all prefixes.
+func notFound() string {
+	var prefixes []string
+	for _, route := range routes {
+		prefixes = append(prefixes, route.prefix)
+	}
+	return "unknown path; those served begin with " + strings.Join(prefixes, ", ")
+}
 
 type proxy struct {
 	region   string
-	endpoint *url.URL // in place of those of routes, unless nil
+	profile  string   // as given, for the text of an error
+	endpoint *url.URL // in place of the hosts of routes, unless nil
 	key      string   // which callers must present, unless empty
 	origins  http.CrossOriginProtection
 	bedrock  httputil.ReverseProxy
 }
 
 // newProxy returns the handler of the whole program. Requests go through base.
-func newProxy(provider *bedrocktoken.Provider, endpoint *url.URL, key string, base http.RoundTripper) http.Handler {
+func newProxy(provider *bedrocktoken.Provider, profile string, endpoint *url.URL, key string, base http.RoundTripper) http.Handler {
 	var hosts []string
 	if endpoint != nil {
 		hosts = append(hosts, endpoint.Hostname())
 	}
-	p := &proxy{region: provider.Region(), endpoint: endpoint, key: key}
+	p := &proxy{region: provider.Region(), profile: profile, endpoint: endpoint, key: key}
 	p.bedrock = httputil.ReverseProxy{
 		Transport:     provider.Transport(base, hosts...),
 		Rewrite:       p.rewrite,
@@ -67,6 +116,9 @@ func newTransport() *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableCompression = true                    // answers pass as they are
 	transport.MaxIdleConnsPerHost = transport.MaxIdleConns // there are three hosts at most
+	// Without pings a connection whose path has died silently, as after a sleep or a
+	// change of network, is used for a quarter of an hour. It is left after 20 seconds.
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
 	return transport
 }
 
@@ -86,8 +138,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "authentication_error", "send the key of BEDROCK_PROXY_KEY as a bearer token or in X-Api-Key")
 	case r.URL.Host != "", r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		fail(w, http.StatusBadRequest, "invalid_request_error", "this is not a forward proxy: use its address as a client's base URL")
-	case p.target(r.URL) == nil:
-		fail(w, http.StatusNotFound, "not_found_error", notFound)
+	case routeOf(r.URL) == nil:
+		fail(w, http.StatusNotFound, "not_found_error", notFound())
 	default:
 		// Bedrock may answer before it has the whole body. Without this net/http would
 		// then read the rest itself, and the transport would break off the answer.
@@ -109,31 +161,20 @@ func (p *proxy) authorized(r *http.Request) bool {
 	return p.key == "" || strings.EqualFold(scheme, "Bearer") && equal(token) || equal(r.Header.Get("X-Api-Key"))
 }
 
-// target returns the base of the endpoint that serves u, or nil. It decides by the
-// escaped path, since that is what is sent.
-func (p *proxy) target(u *url.URL) *url.URL {
-	segments := strings.FieldsFunc(u.Path, func(c rune) bool { return strings.ContainsRune(`/\;`, c) })
-	if slices.Contains(segments, ".") || slices.Contains(segments, "..") {
-		return nil // a server may resolve them, and serve another path
-	}
-	for _, route := range routes {
-		rest, ok := strings.CutPrefix(u.EscapedPath(), route.prefix)
-		switch {
-		case !ok || !strings.HasSuffix(route.prefix, "/") && rest != "" && rest[0] != '/':
-		case p.endpoint != nil:
-			return p.endpoint
-		default:
-			return &url.URL{Scheme: "https", Host: fmt.Sprintf(route.host, p.region)}
-		}
-	}
-	return nil
-}
-
 // rewrite leads a request to its endpoint, without the credentials that came with
 // it; the transport replaces Authorization and X-Api-Key. Nor does an offer to go on
 // in another protocol travel, such as Java's client makes for HTTP/2.
 func (p *proxy) rewrite(r *httputil.ProxyRequest) {
-	r.SetURL(p.target(r.In.URL))
+	route := routeOf(r.In.URL)
+	r.Out.URL.Path = route.path + strings.TrimPrefix(r.Out.URL.Path, route.prefix)
+	if r.Out.URL.RawPath != "" {
+		r.Out.URL.RawPath = route.path + strings.TrimPrefix(r.Out.URL.RawPath, route.prefix)
+	}
+	if p.endpoint != nil {
+		r.SetURL(p.endpoint)
+	} else {
+		r.SetURL(&url.URL{Scheme: "https", Host: fmt.Sprintf(route.host, p.region)})
+	}
 	for _, name := range []string{"Api-Key", "Cookie", "Connection", "Upgrade"} {
 		r.Out.Header.Del(name)
 	}
@@ -158,9 +199,14 @@ func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case r.Context().Err() != nil: // the caller has gone: 499 is for the log, as nginx has it
 		w.WriteHeader(499)
-	case errors.Is(err, bedrocktoken.ErrCredentials):
+	case errors.Is(err, bedrocktoken.ErrCredentials) && explain.Temporary(err):
 		w.Header().Set("Retry-After", "5")
-		fail(w, http.StatusServiceUnavailable, "api_error", err.Error())
+		fail(w, http.StatusServiceUnavailable, "api_error", explain.Error(err, p.profile))
+	case errors.Is(err, bedrocktoken.ErrCredentials):
+		// A person has to act. Tools that are told to try again do so for minutes, and
+		// show nothing meanwhile.
+		w.Header().Set("X-Should-Retry", "false")
+		fail(w, http.StatusForbidden, "permission_error", explain.Error(err, p.profile))
 	case errors.Is(err, bedrocktoken.ErrEndpoint), errors.As(err, &network), errors.As(err, &certificate):
 		fail(w, http.StatusBadGateway, "api_error", fmt.Sprintf("%s cannot be reached: %v", r.URL.Host, err))
 	default: // err is not shown: it can quote what Bedrock sent
@@ -171,7 +217,7 @@ func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
 // fail answers with an error in which the clients of OpenAI, Anthropic and AWS
 // all find the message.
 func fail(w http.ResponseWriter, status int, kind, message string) {
-	message = "bedrock proxy: " + message
+	message = "bedrock-proxy: " + message
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{
