@@ -58,16 +58,6 @@ func TestReadmeSnippets(t *testing.T) {
 	}
 }
 
-// The settings that a README shows for other programs are those that helpers tries.
-func TestReadmeSettings(t *testing.T) {
-	text := read(t, "../README.md") + read(t, "README.md")
-	for _, file := range append(glob(t, "helpers/*.toml"), glob(t, "helpers/*.json")...) {
-		if block := "\n" + read(t, file) + "```\n"; !strings.Contains(text, block) {
-			t.Errorf("no README shows %s", file)
-		}
-	}
-}
-
 // What the examples' README calls in passing is called in a test.
 func TestReadmeCalls(t *testing.T) {
 	source := read(t, "clients_test.go")
