@@ -125,8 +125,8 @@ type trial struct {
 
 	mu             sync.Mutex
 	oldest, newest int       // of the credentials that the server accepts
-	requests       int       // so far
-	onAnswer       func(int) // if not nil, gets the number of each request when it is answered
+	posts          int       // so far
+	onAnswer       func(int) // if not nil, gets the number of each POST when it is answered
 }
 
 func newTrial(t *testing.T, tools tools, s scenario, page string) *trial {
@@ -142,9 +142,13 @@ func newTrial(t *testing.T, tools tools, s scenario, page string) *trial {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			trial.bedrock.ServeHTTP(w, r)
+			return
+		}
 		trial.mu.Lock()
-		trial.requests++
-		n, onAnswer := trial.requests, trial.onAnswer
+		trial.posts++
+		n, onAnswer := trial.posts, trial.onAnswer
 		trial.mu.Unlock()
 		if n == 1 && s.onFirst != nil {
 			if answer := s.onFirst(trial); answer != "" {
