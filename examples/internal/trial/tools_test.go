@@ -151,8 +151,13 @@ func newTrial(t *testing.T, tools tools, s scenario, page string) *trial {
 		n, onAnswer := trial.posts, trial.onAnswer
 		trial.mu.Unlock()
 		if n == 1 && s.onFirst != nil {
-			if answer := s.onFirst(trial); answer != "" {
-				w.Header().Set("Content-Type", "text/event-stream")
+			if status, answer := s.onFirst(trial); status != 0 {
+				if status == http.StatusOK {
+					w.Header().Set("Content-Type", "text/event-stream")
+				} else {
+					w.Header().Set("Content-Type", "application/json")
+				}
+				w.WriteHeader(status)
 				io.WriteString(w, answer)
 				return
 			}

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -55,9 +56,9 @@ type scenario struct {
 	// overProxy is whether the tool's requests go through the proxy. Then it is run
 	// twice, and the credentials are replaced in between.
 	overProxy bool
-	// onFirst is called when the first POST comes. If it returns an answer, that is
-	// sent, and nobody judges the request.
-	onFirst func(*trial) (answer string)
+	// onFirst is called when the first POST comes. If it returns a status, that and
+	// the answer are sent, and nobody judges the request.
+	onFirst func(*trial) (status int, answer string)
 	run     func(t *trial, ctx context.Context) (output string, err error)
 	// paths has the beginning of every request's path.
 	paths []string
@@ -91,7 +92,7 @@ var scenarios = []scenario{{
 	want:    firstKey,
 }, {
 	name:    "Codex, new token after 401",
-	onFirst: func(t *trial) string { t.replaceCredentials(); t.revokeOld(); return "" },
+	onFirst: func(t *trial) (int, string) { t.replaceCredentials(); t.revokeOld(); return 0, "" },
 	file:    codexFile,
 	heading: "Codex",
 	run:     (*trial).codex,
@@ -99,7 +100,7 @@ var scenarios = []scenario{{
 	want:    []string{refused, accessKeyID(2)},
 }, {
 	name:    "Codex, new token after refresh_interval_ms",
-	onFirst: func(t *trial) string { t.replaceCredentials(); return codexCall },
+	onFirst: func(t *trial) (int, string) { t.replaceCredentials(); return http.StatusOK, codexCall },
 	file:    codexFile,
 	heading: "Codex",
 	edits:   []string{"300000", "1"},
@@ -124,15 +125,23 @@ var scenarios = []scenario{{
 	want:    firstKey,
 }, {
 	name:    "Claude Code, new token after 401",
-	onFirst: func(t *trial) string { t.replaceCredentials(); t.revokeOld(); return "" },
+	onFirst: func(t *trial) (int, string) { t.replaceCredentials(); t.revokeOld(); return 0, "" },
 	file:    claudeFile,
 	heading: "Claude Code",
 	run:     (*trial).claude,
 	paths:   []string{"/anthropic/v1/messages"},
 	want:    []string{refused, accessKeyID(2)},
 }, {
+	name:    "Claude Code, new token after 403",
+	onFirst: func(t *trial) (int, string) { t.replaceCredentials(); return http.StatusForbidden, forbidden },
+	file:    claudeFile,
+	heading: "Claude Code",
+	run:     (*trial).claude,
+	paths:   []string{"/anthropic/v1/messages"},
+	want:    []string{accessKeyID(2)},
+}, {
 	name:    "Claude Code, new token after CLAUDE_CODE_API_KEY_HELPER_TTL_MS",
-	onFirst: func(t *trial) string { t.replaceCredentials(); return "" },
+	onFirst: func(t *trial) (int, string) { t.replaceCredentials(); return 0, "" },
 	file:    claudeFile,
 	heading: "Claude Code",
 	edits:   []string{"300000", "1"},
@@ -229,6 +238,9 @@ event: response.completed
 data: {"type":"response.completed","response":{"id":"resp_0","usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2}}}
 
 `
+
+// forbidden is how bedrock-runtime refuses a token.
+const forbidden = `{"message":"Authentication failed: Please make sure your API Key is valid."}`
 
 func TestTools(t *testing.T) {
 	text, err := os.ReadFile(page)
