@@ -408,7 +408,10 @@ func TestProgram(t *testing.T) {
 			bedrock, arrived, finish := slowBedrock(t)
 			p := start(t, bedrock)
 			failure(t, p.do(t, "GET", "/v1/models"), http.StatusUnauthorized)
-			failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
+			message := failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
+			if !strings.HasPrefix(message, "bedrock-proxy: no AWS credentials were found\nSet ") {
+				t.Errorf("message %q", message)
+			}
 			p.provide(t)
 			if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
 				t.Fatal(response.Status, read(t, response))
@@ -441,6 +444,24 @@ func TestProgram(t *testing.T) {
 				t.Errorf("the log:\n%s", rest)
 			}
 		})
+	}
+}
+
+// Who is not signed in learns how to sign in with the program's profile.
+func TestProgramSignIn(t *testing.T) {
+	p := start(t, "http://localhost:1")
+	p.write(t, "config", `[profile team]
+region = `+region+`
+sso_session = work
+sso_account_id = 111122223333
+sso_role_name = team
+[sso-session work]
+sso_region = `+region+`
+sso_start_url = https://example.com/start
+`)
+	message := failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
+	if !strings.HasSuffix(message, "\nSign in with aws sso login --profile \"team\".") {
+		t.Errorf("message %q", message)
 	}
 }
 

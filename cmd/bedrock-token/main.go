@@ -23,6 +23,7 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/aws/smithy-go/logging"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
 const usage = `Usage: bedrock-token [flags]
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		flags.PrintDefaults()
 		return success
 	case err != nil:
-		fmt.Fprintf(stderr, "bedrock-token: %s\nSee bedrock-token -h.\n", oneLine(err.Error()))
+		fmt.Fprintf(stderr, "bedrock-token: %s\nSee bedrock-token -h.\n", explain.Error(err, ""))
 		return wrongUsage
 	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "bedrock-token: unexpected argument %.80q\nAll settings are flags: see bedrock-token -h.\n", flags.Arg(0))
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	token, tokenRegion, err := makeToken(ctx, *region, *profile, *expiry, stdin, stderr)
 	if err != nil {
-		fmt.Fprintln(stderr, "bedrock-token:", explain(ctx, *profile, err))
+		fmt.Fprintln(stderr, "bedrock-token:", explain.Error(err, *profile))
 		if errors.Is(err, bedrocktoken.ErrExpiry) || errors.Is(err, bedrocktoken.ErrRegion) && *region != "" {
 			return wrongUsage
 		}

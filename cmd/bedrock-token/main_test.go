@@ -32,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/logincreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 	"github.com/bedrocktoken/bedrocktoken/internal/testenv"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
@@ -437,9 +438,6 @@ func TestWrongSettings(t *testing.T) {
 		"role_arn loop":             {nil, "self", "the source_profile \"self\" does not exist, has no credentials or leads back to itself\n"},
 		"source_profile missing":    {nil, "ghost-source", "the source_profile \"ghost\" does not exist, has no credentials or leads back to itself\n"},
 		"role_arn missing":          {nil, "roleless", "cannot load the AWS config: credential type source_profile requires role_arn, profile roleless\n"},
-		"sso_role_name missing":     {nil, "sso-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
-		"sso_account_id missing":    {nil, "sso-accountless", "the profile \"sso-accountless\" needs sso_account_id and sso_role_name besides sso_session\n"},
-		"missing in the source":     {nil, "role-over-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
 		"old sso_role_name missing": {nil, "old-sso-roleless", "cannot load the AWS config: profile \"old-sso-roleless\" is configured to use SSO but is missing required configuration: sso_role_name\n"},
 		"sso-session missing":       {nil, "sso-nowhere", "cannot load the AWS config: failed to find SSO session section, nowhere\n"},
 	} {
@@ -543,7 +541,7 @@ func TestSilentContainer(t *testing.T) {
 			o.Retryer = aws.NopRetryer{}
 		}),
 	))
-	if got, want := explain(t.Context(), "", err), "the container's credentials endpoint did not answer"; got != want {
+	if got, want := explain.Error(err, ""), "the container's credentials endpoint did not answer"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -605,8 +603,8 @@ func TestFailingServices(t *testing.T) {
 		theEndpoint = "the container's credentials endpoint "
 		theService  = "the EC2 metadata service "
 		set         = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile.\n"
-		signIn      = "Sign in with aws sso login, for the same profile.\n"
-		signInOrSee = "Sign in with aws sso login, or see the profile's sso_account_id and sso_role_name.\n"
+		inTime      = "no AWS credentials were found, and the EC2 metadata service gave none in time\n"
+		role        = ". The profile needs the sso_account_id and sso_role_name of a role that is yours.\n"
 	)
 	type failure struct {
 		service string // the variable that names its URL
@@ -617,10 +615,10 @@ func TestFailingServices(t *testing.T) {
 	slow := map[string]failure{
 		"STS, silent":                {sts, silent, "role", "STS did not answer\n"},
 		"STS, silent, with MFA":      {sts, silent, "team", "STS did not answer\n"},
-		"EC2, 500":                   {metadata, answer(500, "text/html", page), "", theService + "answered with status 500 Internal Server Error\n" + set},
-		"EC2, silent":                {metadata, silent, "", theService + "did not answer\n" + set},
-		"EC2, silent after a token":  {metadata, ec2(silent, nil), "", theService + "did not answer\n" + set},
-		"EC2, silent without tokens": {metadata, noTokens, "", theService + "did not answer\n" + set},
+		"EC2, 500":                   {metadata, answer(500, "text/html", page), "", inTime + set},
+		"EC2, silent":                {metadata, silent, "", inTime + set},
+		"EC2, silent after a token":  {metadata, ec2(silent, nil), "", inTime + set},
+		"EC2, silent without tokens": {metadata, noTokens, "", inTime + set},
 		"EC2, unreachable":           {metadata, nil, "", "no AWS credentials were found\n" + set},
 	}
 	quick := map[string]failure{
@@ -644,17 +642,17 @@ func TestFailingServices(t *testing.T) {
 		"EC2, a page for a role":    {metadata, ec2(answer(200, "text/html", keys), nil), "", "no valid credentials: failed to get {..."},
 		"EC2 below a role":          {metadata, answer(403, "", ""), "ec2", theService + "answered with status 403 Forbidden\n" + set},
 		"EC2 below a role with MFA": {metadata, answer(403, "", ""), "ec2-mfa", theService + "answered with status 403 Forbidden\n" + set},
-		"SSO, 401":                  {sso, answer(401, "application/json", `{"message": "Session token not found or invalid", "__type": "x#UnauthorizedException"}`), "sso", "SSO answered: UnauthorizedException: Session token not found or invalid\n" + signInOrSee},
-		"SSO, 403":                  {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
-		"SSO below a role":          {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "role-over-sso", "SSO answered: ForbiddenException: No access\n" + signInOrSee},
-		"SSO, old session expired":  {sso, nil, "old-sso-expired", "no valid credentials: the SSO session has expired or is invalid\n" + signIn},
+		"SSO, 401":                  {sso, answer(401, "application/json", `{"message": "Session token not found or invalid", "__type": "x#UnauthorizedException"}`), "sso", "SSO answered: UnauthorizedException: Session token not found or invalid\n" + "Sign in with aws sso login --profile \"sso\"" + role},
+		"SSO, 403":                  {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "sso", "SSO answered: ForbiddenException: No access\n" + "Sign in with aws sso login --profile \"sso\"" + role},
+		"SSO below a role":          {sso, answer(403, "application/json", `{"message": "No access", "__type": "x#ForbiddenException"}`), "role-over-sso", "SSO answered: ForbiddenException: No access\n" + "Sign in with aws sso login, for the source_profile of \"role-over-sso\"" + role},
+		"SSO, old session expired":  {sso, nil, "old-sso-expired", "no valid credentials: the SSO session has expired or is invalid\n" + "Sign in with aws sso login --profile \"old-sso-expired\".\n"},
 		"SSO, a page":               {sso, answer(500, "text/html", page), "sso", "SSO answered with status 500 Internal Server Error\n"},
-		"SSO, no sso_role_name":     {sso, answer(400, "application/json", `{"message": "?", "__type": "x#InvalidRequestException"}`), "sso-roleless", "the profile \"sso-roleless\" needs sso_account_id and sso_role_name besides sso_session\n"},
+		"SSO, no sso_role_name":     {sso, answer(400, "application/json", `{"message": "?", "__type": "x#InvalidRequestException"}`), "sso-roleless", "SSO answered: InvalidRequestException: ?\nSign in with aws sso login --profile \"sso-roleless\"" + role},
 		"OIDC, unreachable":         {oidc, nil, "sso-expired", "SSO OIDC cannot be reached: dial tcp ..."},
 		"OIDC, a page":              {oidc, answer(500, "text/html", page), "sso-expired", "SSO OIDC answered with status 500 Internal Server Error\n"},
-		"OIDC, session expired":     {oidc, answer(400, "application/json", `{"error": "invalid_grant", "__type": "x#InvalidGrantException"}`), "sso-expired", "SSO OIDC answered: InvalidGrantException\n" + signIn},
-		"sign-in, refused":          {signin, answer(400, "application/json", `{"message": "no", "__type": "x#ValidationException"}`), "login", "Signin answered: ValidationException: no\nSign in with aws login, for the same profile.\n"},
-		"sign-in, session expired":  {signin, answer(403, "application/json", `{"error": "TOKEN_EXPIRED", "__type": "x#AccessDeniedException"}`), "login", "no valid credentials: create oauth2 token: login session has expired, please reauthenticate\nSign in with aws login, for the same profile.\n"},
+		"OIDC, session expired":     {oidc, answer(400, "application/json", `{"error": "invalid_grant", "__type": "x#InvalidGrantException"}`), "sso-expired", "SSO OIDC answered: InvalidGrantException\n" + "Sign in with aws sso login --profile \"sso-expired\".\n"},
+		"sign-in, refused":          {signin, answer(400, "application/json", `{"message": "no", "__type": "x#ValidationException"}`), "login", "Signin answered: ValidationException: no\nSign in with aws login --profile \"login\".\n"},
+		"sign-in, session expired":  {signin, answer(403, "application/json", `{"error": "TOKEN_EXPIRED", "__type": "x#AccessDeniedException"}`), "login", "no valid credentials: create oauth2 token: login session has expired, please reauthenticate\nSign in with aws login --profile \"login\".\n"},
 	}
 
 	home := writeHome(t)

@@ -6,8 +6,10 @@ package outage
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -30,11 +32,17 @@ func Is(err error) bool {
 	}
 	var unsent interface{ ConnectionError() bool } // the SDK's error for a request without an answer
 	var network net.Error                          // context.DeadlineExceeded is one
-	return errors.As(err, &network) ||
+	return errors.As(err, &network) && !aboutFile(err) ||
 		errors.As(err, &unsent) && unsent.ConnectionError() ||
 		errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, ErrNoAnswer) ||
 		throttled.IsErrorThrottle(err) == aws.TrueTernary
+}
+
+// aboutFile reports whether err is the operating system's about a file, such as a
+// missing one. What it wraps, a syscall.Errno, is a net.Error too.
+func aboutFile(err error) bool {
+	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError))
 }
 
 var throttled = retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
