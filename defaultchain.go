@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -24,8 +25,7 @@ type chain struct {
 
 	// The first retrieval uses the config that NewProvider loaded: a second load
 	// would find nothing in a pipe, and may take seconds.
-	loaded   atomic.Pointer[aws.Config]
-	loadedAt time.Time
+	loaded atomic.Pointer[aws.Config]
 }
 
 // fromDefaultChain fills in what o lacks from the SDK's default chain.
@@ -49,7 +49,7 @@ func (o *options) fromDefaultChain(ctx context.Context) error {
 		o.region = cfg.Region
 	}
 	if o.credentials == nil {
-		c := &chain{region: cfg.Region, profile: loadedProfile(cfg, o.profile), loadedAt: time.Now()}
+		c := &chain{region: cfg.Region, profile: loadedProfile(cfg, o.profile)}
 		c.loaded.Store(&cfg)
 		o.credentials = c
 	}
@@ -92,19 +92,43 @@ func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOp
 }
 
 func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	if cfg := c.loaded.Swap(nil); cfg != nil {
-		age := time.Since(c.loadedAt)
-		creds, err := retrieve(ctx, *cfg)
-		if err == nil || age < time.Second {
-			return creds, err
+	loaded := c.loaded.Swap(nil)
+	if loaded == nil {
+		cfg, err := c.load(ctx)
+		if err != nil {
+			return aws.Credentials{}, err
 		}
-		// A person may have signed in since the config was loaded.
+		return retrieve(ctx, cfg)
 	}
-	cfg, err := loadConfig(ctx, c.profile, config.WithRegion(c.region))
-	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("cannot load the AWS config: %w", err)
+	creds, err := retrieve(ctx, *loaded)
+	if err == nil {
+		return creds, nil
+	}
+	// A tool may have written credentials since NewProvider loaded the config.
+	cfg, loadErr := c.load(ctx)
+	if loadErr != nil || reflect.DeepEqual(settings(cfg), settings(*loaded)) {
+		return creds, err
 	}
 	return retrieve(ctx, cfg)
+}
+
+func (c *chain) load(ctx context.Context) (aws.Config, error) {
+	cfg, err := loadConfig(ctx, c.profile, config.WithRegion(c.region))
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("cannot load the AWS config: %w", err)
+	}
+	return cfg, nil
+}
+
+// settings returns what cfg was loaded from in the environment and the files.
+func settings(cfg aws.Config) (settings []any) {
+	for _, source := range cfg.ConfigSources {
+		switch source.(type) {
+		case config.EnvConfig, config.SharedConfig:
+			settings = append(settings, source)
+		}
+	}
+	return settings
 }
 
 // retrieve retrieves from cfg, and heeds AWS_CREDENTIAL_EXPIRATION, which the SDK

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -25,6 +24,7 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/aws/smithy-go/logging"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/internal/buildinfo"
 	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 
 	if *version {
-		return printLine(stdout, stderr, buildVersion())
+		return printLine(stdout, stderr, buildinfo.Version("bedrock-token"))
 	}
 	var token bearer.Token
 	provider, err := newProvider(ctx, *region, *profile, *expiry, stdin, stderr)
@@ -126,14 +126,6 @@ func printLine(stdout, stderr io.Writer, line string) (status int) {
 		return failure
 	}
 	return success
-}
-
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "bedrock-token (unknown version)"
-	}
-	return fmt.Sprintf("bedrock-token %s %s", info.Main.Version, info.GoVersion)
 }
 
 // newProvider returns a provider that asks for an MFA code if the profile's role
