@@ -223,7 +223,7 @@ func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration) {
 // The promises of the renewal hold with sources that are slow, fail, hang, ignore their
 // context, or return credentials that expire soon, sooner than the held ones or never.
 func TestModel(t *testing.T) {
-	seeds, calls := 60, atomic.Int64{}
+	seeds, calls := 50, atomic.Int64{}
 	if raceDetector() {
 		seeds = 10
 	}
@@ -365,7 +365,7 @@ func (m *month) run(days int) {
 	tokens, beyond, refusals, waits := 0, 0, 0, 0
 	var pause time.Duration
 	for ; time.Now().Before(end); time.Sleep(m.between(0, pause)) {
-		pause = 2 * time.Minute
+		pause = 3 * time.Minute
 		if time.Until(held.Expires) < 6*time.Minute {
 			pause = 14 * time.Second
 			if m.source != "" {
