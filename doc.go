@@ -67,15 +67,16 @@
 //     answer, or answers with status 429 or 5xx or with expired credentials: callers
 //     are still served, and Bedrock decides whether it accepts the token (static
 //     stability). This holds for roles of EC2 instances and containers, assumed
-//     roles, web identity, IAM Identity Center and aws login. Such a token is
-//     reported to expire shortly after the next attempt.
+//     roles, web identity, IAM Identity Center and aws login. Its reported
+//     expiry is shortly after the next attempt.
 //   - The held credentials expire otherwise: calls return [ErrCredentials] until the
 //     source has recovered. Each call tries again. After a retrieval that hung, calls
 //     fail at once for 10 seconds.
-//   - A renewal brings credentials that expire sooner: they are not used.
+//   - A renewal brings credentials that expire sooner: they are not used, unless
+//     Bedrock refused the held ones.
 //
-// Credentials without an expiry are retrieved again every 5 minutes, except static
-// credentials and those of a credential_process, which may prompt.
+// Credentials without an expiry are retrieved again every 5 minutes, except those
+// of a StaticCredentialsProvider or a credential_process, which may prompt.
 //
 // A caller whose context is done returns at once, and the others get their token.
 // One retrieval runs at a time, unless a source hangs and ignores its context.

@@ -96,7 +96,9 @@ func ExampleWithCredentialsProvider_configWithOptions() {
 		if err != nil {
 			return aws.Credentials{}, err
 		}
-		return cfg.Credentials.Retrieve(ctx)
+		creds, err := cfg.Credentials.Retrieve(ctx)
+		creds.Source = "MFA" // none of the SDK's: no 403 from Bedrock asks for a code
+		return creds, err
 	})
 	provider, err := bedrocktoken.NewProvider(ctx,
 		bedrocktoken.WithRegion("us-east-1"), bedrocktoken.WithCredentialsProvider(source))

@@ -27,10 +27,9 @@ type options struct {
 	handle      func(error)
 }
 
-// WithRegion sets the region the token is valid in. The default, also if region is
-// empty, is that of the SDK's default chain: AWS_REGION, AWS_DEFAULT_REGION, then
-// the profile's region. Where one of these is set, it remains the region in which
-// the default chain asks STS, IAM Identity Center and aws login for credentials.
+// WithRegion sets the region the token is valid in. If the environment or the
+// profile names another, that remains the region in which the default chain
+// retrieves credentials. An empty region is the default.
 func WithRegion(region string) Option {
 	return func(o *options) { o.region = region }
 }
@@ -42,7 +41,7 @@ func WithRegion(region string) Option {
 // A [Provider] caches what source returns. It uses an [aws.CredentialsCache], such
 // as the Credentials of a loaded [aws.Config], as is, with the cache's own renewal,
 // and may then report an expiry that has passed. Prefer a function that loads a
-// config and retrieves from it, as in the second example.
+// config and retrieves from it, as in the example ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.credentials = source }
 }
@@ -57,7 +56,7 @@ func WithExpiry(expiry time.Duration) Option {
 // WithProfile sets the profile of the shared config files. Unlike AWS_PROFILE it
 // takes precedence over credentials in the environment. AWS_REGION still takes
 // precedence over the profile's region. A profile whose role asks for an MFA code
-// needs [WithCredentialsProvider], as in its second example.
+// needs [WithCredentialsProvider], as in its example ConfigWithOptions.
 func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }

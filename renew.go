@@ -60,17 +60,18 @@ func cached(source aws.CredentialsProvider, handle func(error)) aws.CredentialsP
 // Retrieve decides whether a caller waits for a retrieval, begin runs it in its own
 // goroutine, and settle records its outcome.
 //
-//	held credentials                   retrieval is due             callers
-//	none                               at once                      wait for it
-//	valid, before the advisory window  -                            are served
-//	in the advisory window             at once, after a pause       are served
-//	in the last minute                 at once, after a pause       wait a second at most, then are served
-//	expired                            at once                      wait for it
-//	in an outage, even if expired      after a pause                are served
-//	without an expiry                  every 5 minutes              are served
+//	held credentials                   a retrieval is due   callers
+//	none                               at once              wait for it
+//	valid, before the advisory window  no                   are served
+//	in the advisory window             at once              are served
+//	in the last minute                 at once              wait a second at most, then are served
+//	expired                            at once              wait for it
+//	in an outage, even if expired      after a pause        are served
+//	without an expiry                  every 5 minutes      are served
 //
-// If there is nothing to serve, an error is followed by no pause, except after a
-// retrieval that was abandoned: then all calls fail at once for minPause.
+// A retrieval that brought nothing is followed by a pause. If there is nothing to
+// serve, there is none, except after a retrieval that was abandoned: then all calls
+// fail at once for minPause.
 type renewer struct {
 	source aws.CredentialsProvider
 	handle func(error) // may be nil
@@ -80,7 +81,7 @@ type renewer struct {
 	advisory    time.Time       // when the advisory window of held begins
 	next        time.Time       // when the next retrieval is due
 	last        *retrieval      // under way or ended
-	trouble     time.Time       // when the first retrieval began that brought nothing, or zero
+	trouble     time.Time       // when the first fruitless retrieval began, or zero
 	stableUntil time.Time       // in an outage, until when held is served, or zero
 	refused     bool            // whether the service has refused held
 }
@@ -134,8 +135,8 @@ func (r *renewer) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 }
 
-// maxWait returns how long a caller may wait for the retrieval that began last, if
-// the held credentials are served for the time that is left.
+// maxWait returns how long a caller may wait for the last retrieval, which began at
+// began, while the held credentials are served for the time that is left.
 func maxWait(ctx context.Context, left time.Duration, inOutage bool, now, began time.Time) time.Duration {
 	switch {
 	case left > mandatoryWindow, inOutage && left > 0:
@@ -318,7 +319,7 @@ func (r *renewer) better(fresh aws.Credentials, now time.Time) bool {
 
 // refuse says that the service refused a token signed with creds, whose role may
 // have been revoked or made anew. They are renewed at once, at most once a minute,
-// if that asks no person.
+// if that prompts nobody.
 func (r *renewer) refuse(creds aws.Credentials) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -347,14 +348,15 @@ func usableInOutage(creds aws.Credentials) bool {
 }
 
 // asksNobody reports whether creds can be renewed without asking a person for a
-// code or a fingerprint, as a credential_process or a provider of the user's may.
+// code or a fingerprint, as a credential_process may, or a provider with a Source of
+// its own.
 func asksNobody(creds aws.Credentials) bool {
 	return usableInOutage(creds) || creds.Source == config.CredentialsSourceName ||
 		strings.HasPrefix(creds.Source, "SharedConfigCredentials: ")
 }
 
-// advisoryStart returns when the advisory window of credentials begins that were
-// just retrieved. A source of credentials without an expiry is asked again every 5
+// advisoryStart returns when the advisory window of just retrieved credentials
+// begins. A source of credentials without an expiry is asked again every 5
 // minutes, since a tool may replace keys in the shared files, but not a
 // credential_process, which may prompt.
 func advisoryStart(creds aws.Credentials, now time.Time) time.Time {
@@ -381,8 +383,8 @@ func advisoryWindow(life time.Duration) time.Duration {
 }
 
 // pause returns how long to wait after a renewal that brought nothing: a quarter
-// of the time that the trouble has lasted, and of what is left of valid
-// credentials. Short trouble is over in seconds, and a source that is down for
+// of the time that the trouble has lasted or, if less, of the time that valid
+// credentials have left. Short trouble is over in seconds, and a source that is down for
 // hours is not flooded.
 func pause(trouble time.Duration, held aws.Credentials, now time.Time) time.Duration {
 	pause := min(trouble/4, maxPause)

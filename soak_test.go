@@ -180,7 +180,7 @@ func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration) {
 	m.mu.Unlock()
 	token, err := provider.RetrieveBearerToken(ctx)
 	end := time.Now()
-	time.Sleep(1) // for the retrieval that the call began to reach the source
+	time.Sleep(time.Nanosecond) // for the retrieval that the call began to reach the source
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	waited := end.Sub(start)

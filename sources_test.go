@@ -264,7 +264,7 @@ func TestEmptyAnswerOfSTS(t *testing.T) {
 	}
 }
 
-type panicking struct{ error }
+type panicking struct{}
 
 func (panicking) Error() string { panic("no text") }
 

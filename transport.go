@@ -31,9 +31,9 @@ import (
 //
 // A response with status 401 or 403 starts a renewal in the background, at most
 // one a minute, for the next requests: the role's sessions may have been revoked.
-// The response is passed on, and nothing is sent again. Credentials whose renewal
-// may prompt, those of a credential_process or of a provider of your own, are not
-// renewed early.
+// The response is passed on, and nothing is sent again. Credentials of a
+// credential_process, which may prompt, and those whose Source is none of the SDK's
+// are not renewed early.
 func (provider *Provider) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport

@@ -88,9 +88,9 @@ func status(code int) error {
 }
 
 var (
-	refused  = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-	unsaved  = fmt.Errorf("save token: %w", &fs.PathError{Op: "open", Path: "/home/me/.aws/login/cache/x.json", Err: fs.ErrPermission})
-	noRegion = fmt.Errorf("%w: none is set; use WithRegion", bedrocktoken.ErrRegion)
+	refused     = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	errUnsaved  = fmt.Errorf("save token: %w", &fs.PathError{Op: "open", Path: "/home/me/.aws/login/cache/x.json", Err: fs.ErrPermission})
+	errNoRegion = fmt.Errorf("%w: none is set; use WithRegion", bedrocktoken.ErrRegion)
 )
 
 func TestError(t *testing.T) {
@@ -112,7 +112,7 @@ func TestError(t *testing.T) {
 		"secrets":            {nil, errors.New("AKIAIOSFODNN7EXAMPLE bedrock-api-key-YmVk== eyJhbGciOi.x secretAccessKey=hidden"), "", "*** *** *** ***"},
 		"path":               {nil, operation("STS", missing), "", "no valid credentials: operation error STS: Get, " + missing.Error()},
 
-		"login cache read-only":  {nil, inCredentials(unsaved), "", "the renewed sign-in cannot be saved: open /home/me/.aws/login/cache/x.json: permission denied\nMake the directory writable, or use keys from aws configure export-credentials."},
+		"login cache read-only":  {nil, inCredentials(errUnsaved), "", "the renewed sign-in cannot be saved: open /home/me/.aws/login/cache/x.json: permission denied\nMake the directory writable, or use keys from aws configure export-credentials."},
 		"SSO cache read-only":    {nil, inCredentials(fmt.Errorf("refresh cached SSO token failed, unable to cache refreshed SSO token, failed to create cached SSO token file %w", &fs.PathError{Op: "open", Path: "/x.json", Err: errors.New("read-only file system")})), "", "the renewed sign-in cannot be saved: open /x.json: read-only file system\nMake the directory writable, or use keys from aws configure export-credentials."},
 		"SSO cache not readable": {nil, inCredentials(fmt.Errorf("failed to read cached SSO token file, %w", &fs.PathError{Op: "open", Path: "/x.json", Err: fs.ErrPermission})), "", "no valid credentials: failed to read cached SSO token file, open /x.json: permission denied\nLet this user read the file."},
 
@@ -138,7 +138,7 @@ func TestError(t *testing.T) {
 
 		"tilde, no credentials": {map[string]string{"AWS_SHARED_CREDENTIALS_FILE": "~/keys"}, operation("ec2imds", refused), "", `AWS_SHARED_CREDENTIALS_FILE is "~/keys"` + full},
 		"tilde, no profile":     {map[string]string{"AWS_CONFIG_FILE": "~/config"}, config.SharedConfigProfileNotExistError{Profile: "team"}, "team", `AWS_CONFIG_FILE is "~/config"` + full},
-		"tilde, no region":      {map[string]string{"AWS_CONFIG_FILE": "~/config"}, noRegion, "", `AWS_CONFIG_FILE is "~/config"` + full},
+		"tilde, no region":      {map[string]string{"AWS_CONFIG_FILE": "~/config"}, errNoRegion, "", `AWS_CONFIG_FILE is "~/config"` + full},
 		"tilde, not to blame":   {map[string]string{"AWS_CONFIG_FILE": "~/config"}, errors.New("odd"), "", "odd"},
 
 		"sign in":              {nil, inCredentials(errors.New("load login token: token file not found, please reauthenticate")), "", "no valid credentials: load login token: token file not found, please reauthenticate\nSign in with aws login."},
@@ -191,8 +191,8 @@ func TestTemporary(t *testing.T) {
 		"EC2, disabled":              {operation("ec2imds", errors.New("access disabled to EC2 IMDS")), false},
 		"container, unreachable":     {inCredentials(fmt.Errorf("failed to load credentials, %w", refused)), true},
 		"not signed in":              {inCredentials(fmt.Errorf("failed to read cached SSO token file, %w", noFile)), false},
-		"read-only":                  {inCredentials(unsaved), false},
-		"no region":                  {noRegion, false},
+		"read-only":                  {inCredentials(errUnsaved), false},
+		"no region":                  {errNoRegion, false},
 		"none":                       {nil, false},
 	} {
 		if got := explain.Temporary(test.err); got != test.want {
