@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +74,7 @@ var refusals = map[string]sourceAnswer{
 	"status 403":  failure(statusError(403)),
 	"status 400":  failure(statusError(400)),
 	"other":       failure(errors.New("the file cannot be read")),
+	"signed out":  failure(&ssocreds.InvalidTokenError{Err: &fs.PathError{Op: "open", Path: "token", Err: syscall.ENOENT}}),
 	"sign-in":     failure(&ssocreds.InvalidTokenError{Err: errors.New("the SSO session has expired")}),
 	"empty":       func(*bench, string) (aws.Credentials, error) { return aws.Credentials{}, nil },
 	"half a pair": func(*bench, string) (aws.Credentials, error) { return aws.Credentials{AccessKeyID: accessKeyID}, nil },

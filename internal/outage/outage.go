@@ -6,6 +6,7 @@ package outage
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 
@@ -32,6 +33,10 @@ func Is(err error) (is bool) {
 		if status == http.StatusTooManyRequests || status >= 500 && status <= 599 {
 			return true
 		}
+	}
+	var file *fs.PathError // beneath is a syscall.Errno, which has the methods of a net.Error
+	if errors.As(err, &file) {
+		return false
 	}
 	var unsent interface{ ConnectionError() bool } // the SDK's error for a request without an answer
 	var network net.Error                          // context.DeadlineExceeded is one
