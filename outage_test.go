@@ -305,6 +305,49 @@ func TestOutageOfHours(t *testing.T) {
 			b.signedBy(1)
 		})
 	})
+	// Once a renewal has ended in an outage, nobody waits for the next one.
+	for name, test := range map[string]struct{ age, pause time.Duration }{
+		"in the last minute":       {59*time.Minute + 30*time.Second, 10 * time.Second},
+		"expired":                  {61 * time.Minute, 10 * time.Second},
+		"a minute and a half late": {61 * time.Minute, 100 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.answers(fresh(time.Hour), stscreds.ProviderName)
+				b.signedBy(0)
+				time.Sleep(test.age)
+				b.answers(outages["status 500"], stscreds.ProviderName)
+				b.signedBy(0)
+				time.Sleep(test.pause)
+				b.hang(false)
+				for range 70 {
+					b.signedBy(0)
+					time.Sleep(time.Second)
+				}
+				b.retrievals(3)
+			})
+		})
+	}
+	// A caller with less than two seconds left keeps half of them for its request.
+	t.Run("deadline", func(t *testing.T) {
+		onBench(t, func(b *bench) {
+			b.answers(fresh(time.Hour), stscreds.ProviderName)
+			b.signedBy(0)
+			time.Sleep(61 * time.Minute)
+			b.answers(outages["status 500"], stscreds.ProviderName)
+			b.signedBy(0)
+			time.Sleep(5 * time.Hour)
+			b.hang(false)
+			ctx, cancel := context.WithTimeout(b.Context(), 100*time.Millisecond)
+			defer cancel()
+			start := time.Now()
+			token, err := b.provider.Token(ctx)
+			if err != nil || time.Since(start) != 50*time.Millisecond {
+				b.Fatalf("error %v after %v, want a token after 50ms", err, time.Since(start))
+			}
+			accept(b, token, region, b.Nth(0))
+		})
+	})
 	// An outage does not hide a refusal.
 	t.Run("then a refusal", func(t *testing.T) {
 		onBench(t, func(b *bench) {

@@ -153,9 +153,14 @@ func TestCredentialsFileIsAPipe(t *testing.T) {
 // environment or the profile, if there is one.
 func TestCredentialsComeFromTheirOwnRegion(t *testing.T) {
 	var scope atomic.Value
+	var down atomic.Bool
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, after, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 		scope.Store(strings.Split(after, "/")[2])
+		if down.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>`+
 			`<AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>session</SessionToken>`+
 			`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
@@ -187,9 +192,19 @@ aws_secret_access_key = secret
 			if err != nil {
 				t.Fatal(err)
 			}
-			acceptNext(t, provider, test.token, aws.Credentials{AccessKeyID: "ASIAROLE", SecretAccessKey: "secret", SessionToken: "session"})
-			if got := scope.Load(); got != test.scope {
-				t.Errorf("STS was asked in %v, want %s", got, test.scope)
+			// The second retrieval does not use the config that the first has used.
+			for _, refuses := range []bool{true, false} {
+				down.Store(refuses)
+				if refuses {
+					if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) {
+						t.Errorf("got %q and error %v, want ErrCredentials", token, err)
+					}
+				} else {
+					acceptNext(t, provider, test.token, aws.Credentials{AccessKeyID: "ASIAROLE", SecretAccessKey: "secret", SessionToken: "session"})
+				}
+				if got := scope.Swap("nowhere"); got != test.scope {
+					t.Errorf("STS was asked in %v, want %s", got, test.scope)
+				}
 			}
 		})
 	}
