@@ -127,6 +127,15 @@ func TestConfigIsLoadedOnce(t *testing.T) {
 	if metadata.regions != 1 {
 		t.Errorf("the config was loaded %d times, want once", metadata.regions)
 	}
+
+	refusing := newContainer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	awstest.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": refusing.URL})
+	if token, err := bedrocktoken.ProvideToken(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) {
+		t.Errorf("got %q and error %v, want ErrCredentials", token, err)
+	}
+	if metadata.regions != 2 {
+		t.Errorf("the config was loaded %d times for an error, want once", metadata.regions-1)
+	}
 }
 
 // A credentials file that can be read only once is enough.
@@ -142,11 +151,14 @@ func TestCredentialsFileIsAPipe(t *testing.T) {
 	fmt.Fprintf(writer, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", accessKeyID, secretKey)
 	writer.Close()
 	awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": fmt.Sprintf("/dev/fd/%d", reader.Fd()), "AWS_REGION": region})
-	token, err := bedrocktoken.ProvideToken(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	acceptStatic(t, token)
+	synctest.Test(t, func(t *testing.T) {
+		provider, err := bedrocktoken.NewProvider(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		acceptNext(t, provider, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+	})
 }
 
 // A given region is that of the token. STS is asked in the region of the
