@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
@@ -146,6 +147,23 @@ func TestKeysWrittenBeforeTheFirstToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		acceptNext(t, provider, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+	})
+}
+
+// The error of a config that can no longer be loaded is wrapped.
+func TestConfigErrorIsWrapped(t *testing.T) {
+	awstest.WriteConfig(t, "[profile team]\nregion = us-east-1\n")
+	synctest.Test(t, func(t *testing.T) {
+		provider, err := bedrocktoken.NewProvider(t.Context(), bedrocktoken.WithProfile("team"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		awstest.WriteConfig(t, "")
+		time.Sleep(time.Second)
+		var missing config.SharedConfigProfileNotExistError
+		if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &missing) {
+			t.Errorf("got %q and error %v, want ErrCredentials around %T", token, err, missing)
+		}
 	})
 }
 

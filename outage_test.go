@@ -456,6 +456,15 @@ func TestRefusedByTheService(t *testing.T) {
 		call()
 		b.signedBy(1)
 	})
+	onSTS("and later ones that expire sooner", func(b *bench, call func()) {
+		call()
+		b.signedBy(1)
+		time.Sleep(50 * time.Minute)
+		b.answers(fresh(2*time.Minute), stscreds.ProviderName)
+		b.signedBy(1)
+		b.retrievals(3)
+		b.signedBy(1) // which nobody has refused
+	})
 	onSTS("outage", func(b *bench, call func()) {
 		b.answers(outages["status 500"], stscreds.ProviderName)
 		call()
@@ -463,6 +472,22 @@ func TestRefusedByTheService(t *testing.T) {
 		b.signedBy(0)
 		call() // in the pause
 		b.retrievals(2)
+	})
+	onSTS("outage, then the source has no others", func(b *bench, call func()) {
+		held := b.Nth(0)
+		held.Source = stscreds.ProviderName
+		b.answers(outages["status 500"], stscreds.ProviderName)
+		call()
+		b.source.Set(func(context.Context) (aws.Credentials, error) { return held, nil })
+		time.Sleep(10 * time.Second)
+		b.signedBy(0)
+		b.retrievals(3)
+		time.Sleep(time.Minute + time.Nanosecond)
+		call() // not in a pause
+		b.retrievals(4)
+		sleepUntil(held.Expires.Add(-30 * time.Second))
+		b.hang(false)
+		b.get(0, time.Second) // not in an outage
 	})
 	onSTS("the source has no others", func(b *bench, call func()) {
 		held := b.Nth(0)

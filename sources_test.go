@@ -204,7 +204,7 @@ aws_secret_access_key = secret
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The second retrieval does not use the config that the first has used.
+			// The second retrieval loads the config anew, but keeps the region.
 			for _, refuses := range []bool{true, false} {
 				down.Store(refuses)
 				if refuses {
@@ -217,6 +217,7 @@ aws_secret_access_key = secret
 				if got := scope.Swap("nowhere"); got != test.scope {
 					t.Errorf("STS was asked in %v, want %s", got, test.scope)
 				}
+				t.Setenv("AWS_REGION", "later")
 			}
 		})
 	}
