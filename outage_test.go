@@ -607,8 +607,9 @@ func TestRenewalErrorHandler(t *testing.T) {
 		time.Sleep(61 * time.Minute)
 		b.answers(outages["status 500"], stscreds.ProviderName)
 		b.signedBy(0)
-		if got := told(); len(got) != 1 {
-			b.Errorf("told %v, want one error", got)
+		until := "used until " + time.Now().Add(10*time.Second+2*time.Minute).UTC().Format(time.RFC3339)
+		if got := told(); len(got) != 1 || !strings.Contains(got[0].Error(), until) {
+			b.Errorf("told %v, want one error with %q", got, until)
 		}
 	})
 	onHandler("without an expiry", "", func(b *bench, told func() []error) {
