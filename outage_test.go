@@ -710,3 +710,40 @@ func TestForRegion(t *testing.T) {
 		}
 	})
 }
+
+// While credentials are valid, those of the host's role do not replace them unless
+// they are the host's, too: the SDK falls back to that role if its files are missing.
+func TestRenewalKeepsIdentity(t *testing.T) {
+	const shared = "SharedConfigCredentials: /home/user/.aws/credentials"
+	for _, test := range []struct {
+		held, fresh string
+		taken       bool
+	}{
+		{shared, ec2rolecreds.ProviderName, false},
+		{shared, endpointcreds.ProviderName, false},
+		{endpointcreds.ProviderName, ec2rolecreds.ProviderName, false},
+		{stscreds.ProviderName, ec2rolecreds.ProviderName, false},
+		{ec2rolecreds.ProviderName, ec2rolecreds.ProviderName, true},
+		{endpointcreds.ProviderName, endpointcreds.ProviderName, true},
+		{ec2rolecreds.ProviderName, shared, true},
+		{ssocreds.ProviderName, stscreds.ProviderName, true},
+	} {
+		t.Run(test.held+", then "+test.fresh, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.answers(fresh(time.Hour), test.held)
+				b.signedBy(0)
+				time.Sleep(50 * time.Minute)
+				b.answers(fresh(2*time.Hour), test.fresh)
+				b.signedBy(0)
+				b.retrievals(2)
+				if test.taken {
+					b.signedBy(1)
+					return
+				}
+				b.signedBy(0)
+				time.Sleep(10 * time.Minute)
+				b.signedBy(2)
+			})
+		})
+	}
+}
