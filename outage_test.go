@@ -500,6 +500,18 @@ func TestRefusedByTheService(t *testing.T) {
 		b.retrievals(1 + 5)
 		b.signedBy(0)
 	})
+	onSTS("the source has others later", func(b *bench, call func()) {
+		held := b.Nth(0)
+		held.Source = stscreds.ProviderName
+		b.source.Set(func(context.Context) (aws.Credentials, error) { return held, nil })
+		call()
+		b.retrievals(2)
+		sleepUntil(held.Expires.Add(-15 * time.Minute))
+		b.answers(fresh(10*time.Minute), stscreds.ProviderName)
+		b.signedBy(0)
+		b.retrievals(3)
+		b.signedBy(1)
+	})
 	onSTS("a policy forbids every call", func(b *bench, call func()) {
 		for range 5 * 60 {
 			call()
