@@ -554,6 +554,17 @@ func TestRefusedByTheService(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			call()
 			b.retrievals(3)
+			for end := time.Now().Add(time.Hour); time.Now().Before(end); time.Sleep(time.Second) {
+				b.signedBy(0)
+			}
+			n := b.source.Calls()
+			for b.source.Calls() == n {
+				b.signedBy(0)
+				time.Sleep(time.Second)
+			}
+			time.Sleep(4 * time.Minute) // of the pause of 5 minutes
+			call()
+			b.retrievals(n + 1)
 		})
 	})
 }
