@@ -519,7 +519,7 @@ func TestRefusedByTheService(t *testing.T) {
 		}
 		b.retrievals(1 + 5)
 	})
-	onSTS("older ones were refused", func(b *bench, call func()) {
+	older := func(b *bench, call func()) {
 		arrived, answer := make(chan struct{}), make(chan struct{})
 		slow := b.provider.Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			close(arrived)
@@ -535,12 +535,25 @@ func TestRefusedByTheService(t *testing.T) {
 		<-arrived
 		call()
 		b.retrievals(2)
-		b.signedBy(1)
 		time.Sleep(2 * time.Minute)
 		close(answer)
 		<-done
 		b.retrievals(2)
-	})
+	}
+	onSTS("older ones were refused", older)
+	for field, change := range map[string]func(*aws.Credentials){
+		"access key ID":     func(c *aws.Credentials) { c.AccessKeyID += "2" },
+		"secret access key": func(c *aws.Credentials) { c.SecretAccessKey += "2" },
+		"session token":     func(c *aws.Credentials) { c.SessionToken += "2" },
+	} {
+		onSTS("older ones with another "+field+" were refused", func(b *bench, call func()) {
+			changed := b.Nth(0)
+			changed.Source = stscreds.ProviderName
+			change(&changed)
+			b.source.Set(func(context.Context) (aws.Credentials, error) { return changed, nil })
+			older(b, call)
+		})
+	}
 	t.Run("expired, in a pause", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.answers(fresh(time.Hour), stscreds.ProviderName)
