@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
@@ -39,31 +40,39 @@ aws_secret_access_key = secret
 	later := map[string]string{"AWS_REGION": "later", "AWS_PROFILE": "later"}
 	keysLater := map[string]string{"AWS_ACCESS_KEY_ID": "keys-later", "AWS_SECRET_ACCESS_KEY": "secret"}
 	tests := map[string]struct {
-		env, later map[string]string
-		opts       []bedrocktoken.Option
-		region, id string
+		env, later  map[string]string
+		opts        []bedrocktoken.Option
+		region      string
+		id, renewed string // access key IDs of the first retrieval and the second
 	}{
-		"default profile":         {nil, later, nil, "from-default-profile", "default"},
-		"AWS_DEFAULT_PROFILE":     {map[string]string{"AWS_DEFAULT_PROFILE": "team"}, later, nil, "from-team-profile", "team"},
-		"AWS_REGION":              {map[string]string{"AWS_REGION": region}, map[string]string{"AWS_REGION": "later"}, nil, region, "default"},
-		"AWS_PROFILE":             {map[string]string{"AWS_PROFILE": "team"}, later, nil, "from-team-profile", "team"},
-		"AWS_PROFILE, then keys":  {map[string]string{"AWS_PROFILE": "team"}, keysLater, nil, "from-team-profile", "team"},
-		"WithProfile":             {nil, later, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile", "team"},
-		"keys before AWS_PROFILE": {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_PROFILE": "team"}, later, nil, "from-team-profile", "keys"},
-		"other keys":              {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": region}, keysLater, nil, region, "keys"},
+		"default profile":         {nil, later, nil, "from-default-profile", "default", "default"},
+		"AWS_DEFAULT_PROFILE":     {map[string]string{"AWS_DEFAULT_PROFILE": "team"}, later, nil, "from-team-profile", "team", "team"},
+		"AWS_REGION":              {map[string]string{"AWS_REGION": region}, map[string]string{"AWS_REGION": "later"}, nil, region, "default", "default"},
+		"AWS_PROFILE":             {map[string]string{"AWS_PROFILE": "team"}, later, nil, "from-team-profile", "team", "team"},
+		"AWS_PROFILE, then keys":  {map[string]string{"AWS_PROFILE": "team"}, keysLater, nil, "from-team-profile", "team", "team"},
+		"WithProfile":             {nil, later, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile", "team", "team"},
+		"keys before AWS_PROFILE": {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_PROFILE": "team"}, later, nil, "from-team-profile", "keys", "keys"},
+		"other keys":              {map[string]string{"AWS_ACCESS_KEY_ID": "keys", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": region}, keysLater, nil, region, "keys", "keys-later"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
-			provider, err := bedrocktoken.NewProvider(t.Context(), test.opts...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			awstest.Set(t, test.later)
-			acceptNext(t, provider, test.region, aws.Credentials{AccessKeyID: test.id, SecretAccessKey: "secret"})
-			if provider.Region() != test.region {
-				t.Errorf("region %q, want %q", provider.Region(), test.region)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				provider, err := bedrocktoken.NewProvider(t.Context(), test.opts...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				awstest.Set(t, test.later)
+				for _, id := range []string{test.id, test.renewed} {
+					acceptNext(t, provider, test.region, aws.Credentials{AccessKeyID: id, SecretAccessKey: "secret"})
+					time.Sleep(5 * time.Minute)
+					provider.Token(t.Context()) // begins a retrieval
+					synctest.Wait()
+				}
+				if provider.Region() != test.region {
+					t.Errorf("region %q, want %q", provider.Region(), test.region)
+				}
+			})
 		})
 	}
 }
@@ -111,10 +120,51 @@ func TestWebIdentityPrecedesProfile(t *testing.T) {
 		"AWS_REGION": region, "AWS_PROFILE": "team",
 		"AWS_WEB_IDENTITY_TOKEN_FILE": filepath.Join(t.TempDir(), "not there"), "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x",
 	})
-	token, err := bedrocktoken.ProvideToken(t.Context())
-	if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "not there") || token != "" {
-		t.Errorf("got %q and error %v, want one about the missing file", token, err)
+	provider, err := bedrocktoken.NewProvider(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
+	for range 2 { // the first retrieval uses the config that is loaded already
+		token, err := provider.Token(t.Context())
+		if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "not there") || token != "" {
+			t.Errorf("got %q and error %v, want one about the missing file", token, err)
+		}
+	}
+}
+
+// A person may sign in between NewProvider and the first token.
+func TestKeysWrittenBeforeTheFirstToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file, "AWS_REGION": region})
+	synctest.Test(t, func(t *testing.T) {
+		provider, err := bedrocktoken.NewProvider(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		keys := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", accessKeyID, secretKey)
+		if err := os.WriteFile(file, []byte(keys), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		acceptNext(t, provider, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+	})
+}
+
+// The error of a config that can no longer be loaded is wrapped.
+func TestConfigErrorIsWrapped(t *testing.T) {
+	awstest.WriteConfig(t, "[profile team]\nregion = us-east-1\n")
+	synctest.Test(t, func(t *testing.T) {
+		provider, err := bedrocktoken.NewProvider(t.Context(), bedrocktoken.WithProfile("team"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		awstest.WriteConfig(t, "")
+		time.Sleep(time.Second)
+		var missing config.SharedConfigProfileNotExistError
+		if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.As(err, &missing) {
+			t.Errorf("got %q and error %v, want ErrCredentials around %T", token, err, missing)
+		}
+	})
 }
 
 // A Provider that is in use picks up what a login tool writes into the shared

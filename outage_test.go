@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +74,7 @@ var refusals = map[string]sourceAnswer{
 	"status 403":  failure(statusError(403)),
 	"status 400":  failure(statusError(400)),
 	"other":       failure(errors.New("the file cannot be read")),
+	"signed out":  failure(&ssocreds.InvalidTokenError{Err: &fs.PathError{Op: "open", Path: "token", Err: syscall.ENOENT}}),
 	"sign-in":     failure(&ssocreds.InvalidTokenError{Err: errors.New("the SSO session has expired")}),
 	"empty":       func(*bench, string) (aws.Credentials, error) { return aws.Credentials{}, nil },
 	"half a pair": func(*bench, string) (aws.Credentials, error) { return aws.Credentials{AccessKeyID: accessKeyID}, nil },
@@ -302,6 +305,49 @@ func TestOutageOfHours(t *testing.T) {
 			b.signedBy(1)
 		})
 	})
+	// Once a renewal has ended in an outage, nobody waits for the next one.
+	for name, test := range map[string]struct{ age, pause time.Duration }{
+		"in the last minute":       {59*time.Minute + 30*time.Second, 10 * time.Second},
+		"expired":                  {61 * time.Minute, 10 * time.Second},
+		"a minute and a half late": {61 * time.Minute, 100 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.answers(fresh(time.Hour), stscreds.ProviderName)
+				b.signedBy(0)
+				time.Sleep(test.age)
+				b.answers(outages["status 500"], stscreds.ProviderName)
+				b.signedBy(0)
+				time.Sleep(test.pause)
+				b.hang(false)
+				for range 70 {
+					b.signedBy(0)
+					time.Sleep(time.Second)
+				}
+				b.retrievals(3)
+			})
+		})
+	}
+	// A caller with less than two seconds left keeps half of them for its request.
+	t.Run("deadline", func(t *testing.T) {
+		onBench(t, func(b *bench) {
+			b.answers(fresh(time.Hour), stscreds.ProviderName)
+			b.signedBy(0)
+			time.Sleep(61 * time.Minute)
+			b.answers(outages["status 500"], stscreds.ProviderName)
+			b.signedBy(0)
+			time.Sleep(5 * time.Hour)
+			b.hang(false)
+			ctx, cancel := context.WithTimeout(b.Context(), 100*time.Millisecond)
+			defer cancel()
+			start := time.Now()
+			token, err := b.provider.Token(ctx)
+			if err != nil || time.Since(start) != 50*time.Millisecond {
+				b.Fatalf("error %v after %v, want a token after 50ms", err, time.Since(start))
+			}
+			accept(b, token, region, b.Nth(0))
+		})
+	})
 	// An outage does not hide a refusal.
 	t.Run("then a refusal", func(t *testing.T) {
 		onBench(t, func(b *bench) {
@@ -410,6 +456,15 @@ func TestRefusedByTheService(t *testing.T) {
 		call()
 		b.signedBy(1)
 	})
+	onSTS("and later ones that expire sooner", func(b *bench, call func()) {
+		call()
+		b.signedBy(1)
+		time.Sleep(50 * time.Minute)
+		b.answers(fresh(2*time.Minute), stscreds.ProviderName)
+		b.signedBy(1)
+		b.retrievals(3)
+		b.signedBy(1) // which nobody has refused
+	})
 	onSTS("outage", func(b *bench, call func()) {
 		b.answers(outages["status 500"], stscreds.ProviderName)
 		call()
@@ -417,6 +472,22 @@ func TestRefusedByTheService(t *testing.T) {
 		b.signedBy(0)
 		call() // in the pause
 		b.retrievals(2)
+	})
+	onSTS("outage, then the source has no others", func(b *bench, call func()) {
+		held := b.Nth(0)
+		held.Source = stscreds.ProviderName
+		b.answers(outages["status 500"], stscreds.ProviderName)
+		call()
+		b.source.Set(func(context.Context) (aws.Credentials, error) { return held, nil })
+		time.Sleep(10 * time.Second)
+		b.signedBy(0)
+		b.retrievals(3)
+		time.Sleep(time.Minute + time.Nanosecond)
+		call() // not in a pause
+		b.retrievals(4)
+		sleepUntil(held.Expires.Add(-30 * time.Second))
+		b.hang(false)
+		b.get(0, time.Second) // not in an outage
 	})
 	onSTS("the source has no others", func(b *bench, call func()) {
 		held := b.Nth(0)
@@ -429,6 +500,18 @@ func TestRefusedByTheService(t *testing.T) {
 		b.retrievals(1 + 5)
 		b.signedBy(0)
 	})
+	onSTS("the source has others later", func(b *bench, call func()) {
+		held := b.Nth(0)
+		held.Source = stscreds.ProviderName
+		b.source.Set(func(context.Context) (aws.Credentials, error) { return held, nil })
+		call()
+		b.retrievals(2)
+		sleepUntil(held.Expires.Add(-15 * time.Minute))
+		b.answers(fresh(10*time.Minute), stscreds.ProviderName)
+		b.signedBy(0)
+		b.retrievals(3)
+		b.signedBy(1)
+	})
 	onSTS("a policy forbids every call", func(b *bench, call func()) {
 		for range 5 * 60 {
 			call()
@@ -436,7 +519,7 @@ func TestRefusedByTheService(t *testing.T) {
 		}
 		b.retrievals(1 + 5)
 	})
-	onSTS("older ones were refused", func(b *bench, call func()) {
+	older := func(b *bench, call func()) {
 		arrived, answer := make(chan struct{}), make(chan struct{})
 		slow := b.provider.Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			close(arrived)
@@ -452,12 +535,25 @@ func TestRefusedByTheService(t *testing.T) {
 		<-arrived
 		call()
 		b.retrievals(2)
-		b.signedBy(1)
 		time.Sleep(2 * time.Minute)
 		close(answer)
 		<-done
 		b.retrievals(2)
-	})
+	}
+	onSTS("older ones were refused", older)
+	for field, change := range map[string]func(*aws.Credentials){
+		"access key ID":     func(c *aws.Credentials) { c.AccessKeyID += "2" },
+		"secret access key": func(c *aws.Credentials) { c.SecretAccessKey += "2" },
+		"session token":     func(c *aws.Credentials) { c.SessionToken += "2" },
+	} {
+		onSTS("older ones with another "+field+" were refused", func(b *bench, call func()) {
+			changed := b.Nth(0)
+			changed.Source = stscreds.ProviderName
+			change(&changed)
+			b.source.Set(func(context.Context) (aws.Credentials, error) { return changed, nil })
+			older(b, call)
+		})
+	}
 	t.Run("expired, in a pause", func(t *testing.T) {
 		onBench(t, func(b *bench) {
 			b.answers(fresh(time.Hour), stscreds.ProviderName)
@@ -471,6 +567,17 @@ func TestRefusedByTheService(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			call()
 			b.retrievals(3)
+			for end := time.Now().Add(time.Hour); time.Now().Before(end); time.Sleep(time.Second) {
+				b.signedBy(0)
+			}
+			n := b.source.Calls()
+			for b.source.Calls() == n {
+				b.signedBy(0)
+				time.Sleep(time.Second)
+			}
+			time.Sleep(4 * time.Minute) // of the pause of 5 minutes
+			call()
+			b.retrievals(n + 1)
 		})
 	})
 }
@@ -536,8 +643,9 @@ func TestRenewalErrorHandler(t *testing.T) {
 		time.Sleep(61 * time.Minute)
 		b.answers(outages["status 500"], stscreds.ProviderName)
 		b.signedBy(0)
-		if got := told(); len(got) != 1 {
-			b.Errorf("told %v, want one error", got)
+		until := "used until " + time.Now().Add(10*time.Second+2*time.Minute).UTC().Format(time.RFC3339)
+		if got := told(); len(got) != 1 || !strings.Contains(got[0].Error(), until) {
+			b.Errorf("told %v, want one error with %q", got, until)
 		}
 	})
 	onHandler("without an expiry", "", func(b *bench, told func() []error) {
@@ -637,4 +745,41 @@ func TestForRegion(t *testing.T) {
 			b.Errorf("the second region: error %v, sent to %q", err, sent)
 		}
 	})
+}
+
+// While credentials are valid, those of the host's role do not replace them unless
+// they are the host's, too: the SDK falls back to that role if its files are missing.
+func TestRenewalKeepsIdentity(t *testing.T) {
+	const shared = "SharedConfigCredentials: /home/user/.aws/credentials"
+	for _, test := range []struct {
+		held, fresh string
+		taken       bool
+	}{
+		{shared, ec2rolecreds.ProviderName, false},
+		{shared, endpointcreds.ProviderName, false},
+		{endpointcreds.ProviderName, ec2rolecreds.ProviderName, false},
+		{stscreds.ProviderName, ec2rolecreds.ProviderName, false},
+		{ec2rolecreds.ProviderName, ec2rolecreds.ProviderName, true},
+		{endpointcreds.ProviderName, endpointcreds.ProviderName, true},
+		{ec2rolecreds.ProviderName, shared, true},
+		{ssocreds.ProviderName, stscreds.ProviderName, true},
+	} {
+		t.Run(test.held+", then "+test.fresh, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				b.answers(fresh(time.Hour), test.held)
+				b.signedBy(0)
+				time.Sleep(50 * time.Minute)
+				b.answers(fresh(2*time.Hour), test.fresh)
+				b.signedBy(0)
+				b.retrievals(2)
+				if test.taken {
+					b.signedBy(1)
+					return
+				}
+				b.signedBy(0)
+				time.Sleep(10 * time.Minute)
+				b.signedBy(2)
+			})
+		})
+	}
 }

@@ -458,7 +458,7 @@ func TestRenewalRechecksEndless(t *testing.T) {
 	issue := func(b *bench, source string) {
 		b.source.Set(func(context.Context) (aws.Credentials, error) {
 			creds := b.Issue(1000 * time.Hour)
-			creds.CanExpire, creds.Source = false, source
+			creds.CanExpire, creds.Expires, creds.Source = false, time.Time{}, source
 			return creds, nil
 		})
 	}

@@ -127,6 +127,15 @@ func TestConfigIsLoadedOnce(t *testing.T) {
 	if metadata.regions != 1 {
 		t.Errorf("the config was loaded %d times, want once", metadata.regions)
 	}
+
+	refusing := newContainer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	awstest.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": refusing.URL})
+	if token, err := bedrocktoken.ProvideToken(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) {
+		t.Errorf("got %q and error %v, want ErrCredentials", token, err)
+	}
+	if metadata.regions != 2 {
+		t.Errorf("the config was loaded %d times for an error, want once", metadata.regions-1)
+	}
 }
 
 // A credentials file that can be read only once is enough.
@@ -142,20 +151,28 @@ func TestCredentialsFileIsAPipe(t *testing.T) {
 	fmt.Fprintf(writer, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", accessKeyID, secretKey)
 	writer.Close()
 	awstest.Set(t, map[string]string{"AWS_SHARED_CREDENTIALS_FILE": fmt.Sprintf("/dev/fd/%d", reader.Fd()), "AWS_REGION": region})
-	token, err := bedrocktoken.ProvideToken(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	acceptStatic(t, token)
+	synctest.Test(t, func(t *testing.T) {
+		provider, err := bedrocktoken.NewProvider(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		acceptNext(t, provider, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+	})
 }
 
 // A given region is that of the token. STS is asked in the region of the
 // environment or the profile, if there is one.
 func TestCredentialsComeFromTheirOwnRegion(t *testing.T) {
 	var scope atomic.Value
+	var down atomic.Bool
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, after, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 		scope.Store(strings.Split(after, "/")[2])
+		if down.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>`+
 			`<AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>session</SessionToken>`+
 			`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
@@ -187,9 +204,20 @@ aws_secret_access_key = secret
 			if err != nil {
 				t.Fatal(err)
 			}
-			acceptNext(t, provider, test.token, aws.Credentials{AccessKeyID: "ASIAROLE", SecretAccessKey: "secret", SessionToken: "session"})
-			if got := scope.Load(); got != test.scope {
-				t.Errorf("STS was asked in %v, want %s", got, test.scope)
+			// The second retrieval loads the config anew, but keeps the region.
+			for _, refuses := range []bool{true, false} {
+				down.Store(refuses)
+				if refuses {
+					if token, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) {
+						t.Errorf("got %q and error %v, want ErrCredentials", token, err)
+					}
+				} else {
+					acceptNext(t, provider, test.token, aws.Credentials{AccessKeyID: "ASIAROLE", SecretAccessKey: "secret", SessionToken: "session"})
+				}
+				if got := scope.Swap("nowhere"); got != test.scope {
+					t.Errorf("STS was asked in %v, want %s", got, test.scope)
+				}
+				t.Setenv("AWS_REGION", "later")
 			}
 		})
 	}

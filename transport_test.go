@@ -287,6 +287,8 @@ func TestTransportChangesNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Host = "host.example"
+	via := [2]string{"caller"}
+	request.Header["Via"] = via[:1]
 	request.Trailer = http.Header{"X-Checksum": nil}
 	errBase := errors.New("half an answer")
 	answer := &http.Response{
@@ -297,12 +299,15 @@ func TestTransportChangesNothingElse(t *testing.T) {
 	want.Request = request
 	rt := newProvider(t, static(accessKeyID, secretKey, "")).Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 		want := request.WithContext(ctx)
-		want.Header = http.Header{"Authorization": r.Header["Authorization"]}
+		want.Header = http.Header{"Authorization": r.Header["Authorization"], "Via": {"caller"}}
 		gotGetBody, wantGetBody := r.GetBody, want.GetBody
 		got := r.WithContext(ctx)
 		got.GetBody, want.GetBody = nil, nil // which cannot be compared
 		if !reflect.DeepEqual(got, want) || (gotGetBody == nil) != (wantGetBody == nil) {
 			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if r.Header.Add("Via", "base"); via[1] != "" {
+			t.Error("what base adds to a header is written into the caller's array")
 		}
 		cancel()
 		if r.Context().Err() == nil || r.Context().Value(key{}) != "value" {
