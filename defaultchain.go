@@ -82,7 +82,8 @@ func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOp
 		WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
 	return config.LoadDefaultConfig(ctx, append(opts,
 		config.WithSharedConfigProfile(profile),
-		config.WithLogger(logging.Nop{}), // which would write to standard error, at each retrieval
+		config.WithDefaultsMode(aws.DefaultsModeStandard), // auto asks EC2 for a region, for 5 seconds elsewhere
+		config.WithLogger(logging.Nop{}),                  // which would write to standard error, at each retrieval
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {
@@ -106,7 +107,10 @@ func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 	// A tool may have written credentials since NewProvider loaded the config.
 	cfg, loadErr := c.load(ctx)
-	if loadErr != nil || reflect.DeepEqual(settings(cfg), settings(*loaded)) {
+	if loadErr != nil {
+		return aws.Credentials{}, loadErr
+	}
+	if reflect.DeepEqual(settings(cfg), settings(*loaded)) {
 		return creds, err
 	}
 	return retrieve(ctx, cfg)

@@ -35,10 +35,6 @@ func Is(err error) (is bool) {
 			return true
 		}
 	}
-	var file *fs.PathError // beneath is a syscall.Errno, which has the methods of a net.Error
-	if errors.As(err, &file) {
-		return false
-	}
 	var unsent interface{ ConnectionError() bool } // the SDK's error for a request without an answer
 	var network net.Error                          // context.DeadlineExceeded is one
 	return errors.As(err, &network) && !aboutFile(err) ||
