@@ -109,6 +109,9 @@ func (r *renewer) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if passed(r.next, now) {
 		r.begin(now)
 	}
+	if inOutage && left <= 0 { // nobody has called for long, or the process was stopped
+		r.stableUntil = wallClock(now.Add(outageMargin))
+	}
 	served, last := r.served(), r.last
 	r.mu.Unlock()
 
@@ -176,9 +179,6 @@ func (r *renewer) served() aws.Credentials {
 func (r *renewer) begin(now time.Time) {
 	this := &retrieval{began: now, ended: make(chan struct{})}
 	r.last, r.next = this, now.Add(forever)
-	if !r.stableUntil.IsZero() {
-		r.stableUntil = wallClock(now.Add(outageMargin))
-	}
 	go func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		answers := make(chan answer, 1) // so that a late answer holds no goroutine
@@ -269,8 +269,8 @@ func (r *renewer) settle(this *retrieval, a answer) (warning error) {
 	case a.err == nil && r.better(a.credentials, now):
 		r.held, r.advisory, r.refused = a.credentials, advisoryStart(a.credentials, now), false
 		r.next, r.trouble = r.advisory, time.Time{}
-		if pause := now.Add(minPause); r.next.Before(pause) {
-			r.next = pause
+		if !r.next.After(now) { // in their last minute already
+			r.next = now.Add(minPause)
 		}
 	case a.err == nil && r.advisory.After(now): // the service refused held, and the source has no others
 		r.next, r.trouble = r.advisory, time.Time{}

@@ -136,7 +136,7 @@ func (m *model) Retrieve(ctx context.Context) (aws.Credentials, error) {
 			window = 15 * time.Minute
 		}
 		m.pause = now.Add(10 * time.Second)
-		if due := creds.Expires.Add(-window); due.After(m.pause) {
+		if due := creds.Expires.Add(-window); due.After(now) {
 			m.pause = due
 		}
 		if creds.Expires.Before(m.pause) {
