@@ -314,16 +314,18 @@ func TestContextEndsWait(t *testing.T) {
 
 	// The context is done at the moment at which the credentials come.
 	t.Run("at the same time", func(t *testing.T) {
-		for range 100 {
-			ctx, cancel := context.WithCancel(t.Context())
-			provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				cancel()
-				return new(authority).Issue(time.Hour), nil
-			}))
-			if token, err := provider.Token(ctx); !errors.Is(err, context.Canceled) || token != "" {
-				t.Fatalf("got %q and error %v, want Canceled", token, err)
+		synctest.Test(t, func(t *testing.T) {
+			for range 100 {
+				ctx, cancel := context.WithCancel(t.Context())
+				provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+					cancel()
+					return new(authority).Issue(time.Hour), nil
+				}))
+				if token, err := provider.Token(ctx); !errors.Is(err, context.Canceled) || token != "" {
+					t.Fatalf("got %q and error %v, want Canceled", token, err)
+				}
 			}
-		}
+		})
 	})
 }
 
