@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	_ "time/tzdata" // for machines without it
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/bedrocktoken/bedrocktoken"
@@ -253,26 +256,40 @@ func TestTokenAfterMidnight(t *testing.T) {
 	})
 }
 
-// The machine's time zone does not matter. This test must not be parallel: it changes
-// time.Local.
+// The machine's time zone does not matter. Each zone is that of a process of its
+// own: to set time.Local is a race with whatever looks at the clock.
 func TestTimeZoneDoesNotMatter(t *testing.T) {
-	local := time.Local
-	t.Cleanup(func() { time.Local = local })
-	for _, offset := range []int{-12, 0, 14} {
-		time.Local = time.FixedZone("there", offset*3600)
-		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Hour)}
-		token, err := newProvider(t, providers(creds)["raw"]).RetrieveBearerToken(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	const child = "BEDROCKTOKEN_TEST_ZONE"
+	if os.Getenv(child) == "" {
+		for _, zone := range []string{"Pacific/Kiritimati", "UTC", "Pacific/Pago_Pago"} {
+			t.Run(zone, func(t *testing.T) {
+				t.Parallel()
+				command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTimeZoneDoesNotMatter$")
+				command.Env = append(os.Environ(), child+"=yes", "TZ="+zone)
+				if output, err := command.CombinedOutput(); err != nil {
+					t.Errorf("%v\n%s", err, output)
+				}
+			})
 		}
-		accept(t, token.Value, region, creds)
-		if !token.Expires.Equal(creds.Expires) || token.Expires.Location() != time.UTC {
-			t.Errorf("said to expire at %v, want %v in UTC", token.Expires, creds.Expires)
-		}
-		token, err = newProvider(t, static(accessKeyID, secretKey, "")).RetrieveBearerToken(t.Context())
-		if err != nil || token.Expires.Location() != time.UTC {
-			t.Errorf("said to expire at %v, want UTC; error %v", token.Expires, err)
-		}
+		return
+	}
+	// Windows takes its zone from elsewhere.
+	zone, err := time.LoadLocation(os.Getenv("TZ"))
+	if now := time.Now(); err != nil || now.In(zone).Hour() != now.Hour() && runtime.GOOS != "windows" {
+		t.Fatalf("it is %v, which is not in the zone %v; error %v", now, zone, err)
+	}
+	creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Hour)}
+	token, err := newProvider(t, providers(creds)["raw"]).RetrieveBearerToken(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept(t, token.Value, region, creds)
+	if !token.Expires.Equal(creds.Expires) || token.Expires.Location() != time.UTC {
+		t.Errorf("said to expire at %v, want %v in UTC", token.Expires, creds.Expires)
+	}
+	token, err = newProvider(t, static(accessKeyID, secretKey, "")).RetrieveBearerToken(t.Context())
+	if err != nil || token.Expires.Location() != time.UTC {
+		t.Errorf("said to expire at %v, want UTC; error %v", token.Expires, err)
 	}
 }
 
