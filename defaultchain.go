@@ -92,36 +92,22 @@ func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOp
 	)...)
 }
 
-func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (c *chain) Retrieve(ctx context.Context) (creds aws.Credentials, err error) {
 	loaded := c.loaded.Swap(nil)
-	if loaded == nil {
-		cfg, err := c.load(ctx)
-		if err != nil {
-			return aws.Credentials{}, err
+	if loaded != nil {
+		if creds, err = retrieve(ctx, *loaded); err == nil {
+			return creds, nil
 		}
-		return retrieve(ctx, cfg)
 	}
-	creds, err := retrieve(ctx, *loaded)
-	if err == nil {
-		return creds, nil
+	cfg, loadErr := loadConfig(ctx, c.profile, config.WithRegion(c.region))
+	if loadErr != nil {
+		return aws.Credentials{}, fmt.Errorf("cannot load the AWS config: %w", loadErr)
 	}
 	// A tool may have written credentials since NewProvider loaded the config.
-	cfg, loadErr := c.load(ctx)
-	if loadErr != nil {
-		return aws.Credentials{}, loadErr
-	}
-	if reflect.DeepEqual(settings(cfg), settings(*loaded)) {
+	if loaded != nil && reflect.DeepEqual(settings(cfg), settings(*loaded)) {
 		return creds, err
 	}
 	return retrieve(ctx, cfg)
-}
-
-func (c *chain) load(ctx context.Context) (aws.Config, error) {
-	cfg, err := loadConfig(ctx, c.profile, config.WithRegion(c.region))
-	if err != nil {
-		return aws.Config{}, fmt.Errorf("cannot load the AWS config: %w", err)
-	}
-	return cfg, nil
 }
 
 // settings returns what cfg was loaded from in the environment and the files.

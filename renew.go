@@ -384,8 +384,8 @@ func advisoryWindow(life time.Duration) time.Duration {
 
 // pause returns how long to wait after a renewal that brought nothing: a quarter
 // of the time that the trouble has lasted or, if less, of the time that valid
-// credentials have left. Short trouble is over in seconds, and a source that is down for
-// hours is not flooded.
+// credentials have left. Short trouble is over in seconds, and a source that is
+// down for hours is not flooded.
 func pause(trouble time.Duration, held aws.Credentials, now time.Time) time.Duration {
 	pause := min(trouble/4, maxPause)
 	if held.CanExpire && live(held, now) {
