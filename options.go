@@ -29,7 +29,7 @@ type options struct {
 
 // WithRegion sets the region the token is valid in. If the environment or the
 // profile names another, that remains the region in which the default chain
-// retrieves credentials. An empty region is the default.
+// retrieves credentials. WithRegion("") has no effect.
 func WithRegion(region string) Option {
 	return func(o *options) { o.region = region }
 }
@@ -38,10 +38,11 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer in
 // source is an [ErrCredentials].
 //
-// A [Provider] caches what source returns. It uses an [aws.CredentialsCache], such
-// as the Credentials of a loaded [aws.Config], as is, with the cache's own renewal,
-// and may then report an expiry that has passed. Prefer a function that loads a
-// config and retrieves from it, as in the example ConfigWithOptions.
+// A [Provider] caches and renews what source returns, as the package page has it for
+// the Source that the credentials name. An [aws.CredentialsCache], such as the
+// Credentials of a loaded [aws.Config], waits for good for a request that is never
+// answered: load the config with a time limit for requests, as in the example
+// ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.source = source }
 }
@@ -61,11 +62,10 @@ func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
-// WithRenewalErrorHandler sets a function that is called with the error of each
-// renewal that failed while callers were served with the held credentials. It is
-// not called for an error that a caller is told. The error is an [ErrCredentials]
-// that wraps the source's and says until when the held credentials are used: log
-// it, count it, or warn whoever has to sign in.
+// WithRenewalErrorHandler sets a function that is told why a retrieval brought no
+// credentials to hold, each time, while calls are served. It is not told what a
+// caller is. The error is an [ErrCredentials] that says until when the held
+// credentials are used: log it, count it, or warn whoever has to sign in.
 //
 // A [Provider] calls handle in the background. If handle blocks, its calls may
 // overlap. A nil handle is none.

@@ -23,7 +23,8 @@ var _ bearer.TokenProvider = (*Provider)(nil)
 // NewProvider returns a [Provider]. It reads the environment and the shared config
 // files unless opts supply both region and credentials. It does not retrieve
 // credentials, so the first call to [Provider.Token] may report that they are
-// missing. The errors are those of [ProvideToken].
+// missing. The context bounds the loading of the config and is not kept. The errors
+// are those of [ProvideToken].
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func (provider *Provider) Region() string {
 }
 
 // Token returns a token for immediate use. Ask for one before each request: it
-// costs nothing. If ctx is done first, the error is ctx's; otherwise it matches
+// rarely blocks. If ctx is done first, the error is ctx's; otherwise it matches
 // [ErrCredentials].
 func (provider *Provider) Token(ctx context.Context) (string, error) {
 	token, _, err := provider.sign(ctx)
