@@ -100,12 +100,7 @@ func renewalError(served aws.Credentials, err error) error {
 // bounded returns at most 500 bytes of text, without control characters.
 func bounded(text string) string {
 	const limit, more = 500, "..."
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit-len(more)], "") + more
 	}

@@ -100,20 +100,17 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 	return o, err
 }
 
-// emptyProvider reports whether provider is nil, or a cache around nil, and would
-// panic when called.
-func emptyProvider(provider aws.CredentialsProvider) bool {
-	cache, ok := provider.(*aws.CredentialsCache)
-	return isNil(provider) || ok && cache.IsCredentialsProvider(nil) // that is, around nil
-}
-
-// isNil reports whether v, an interface that is not nil, has a nil in it.
-func isNil(v any) bool {
-	switch v := reflect.ValueOf(v); v.Kind() {
+// emptyProvider reports whether source has a nil in it, or is a cache around nil, and
+// would panic when called.
+func emptyProvider(source aws.CredentialsProvider) bool {
+	switch v := reflect.ValueOf(source); v.Kind() {
 	case reflect.Chan, reflect.Func, reflect.Map, reflect.Pointer, reflect.Slice:
-		return v.IsNil()
+		if v.IsNil() {
+			return true
+		}
 	}
-	return false
+	cache, ok := source.(*aws.CredentialsCache)
+	return ok && cache.IsCredentialsProvider(nil) // that is, around nil
 }
 
 // regionName is the pattern of a region's name.

@@ -3,6 +3,7 @@ package bedrocktoken
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/auth/bearer"
@@ -33,10 +34,11 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return providerOf(newSigner(o.region, o.expiry, cached(o.source, o.handle))), nil
+	return newProvider(o.region, o.expiry, cached(o.source, o.handle)), nil
 }
 
-func providerOf(s *signer) *Provider {
+func newProvider(region string, expiry time.Duration, source aws.CredentialsProvider) *Provider {
+	s := &signer{region: region, expiry: expiry, request: unsignedRequest(expiry), source: source}
 	return &Provider{signer: func() *signer { return s }}
 }
 
@@ -55,7 +57,7 @@ func (provider *Provider) ForRegion(region string) (*Provider, error) {
 		return nil, err
 	}
 	own := provider.signer()
-	return providerOf(newSigner(region, own.expiry, own.source)), nil
+	return newProvider(region, own.expiry, own.source), nil
 }
 
 // Region returns the region the tokens are valid in, for building endpoint URLs.
