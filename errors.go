@@ -182,7 +182,9 @@ var errNoneFound = errors.New("no AWS credentials were found")
 // On a laptop nobody answers at its address.
 func orNoneFound(err error) error {
 	var operation *smithy.OperationError
-	if errors.As(err, &operation) && operation.Service() == "ec2imds" && !overloaded(err) {
+	for inner := err; errors.As(inner, &operation); inner = operation.Err {
+	} // the innermost is the source of the others
+	if operation != nil && operation.Service() == "ec2imds" && !overloaded(err) {
 		return fmt.Errorf("%w: %w", errNoneFound, err)
 	}
 	return err

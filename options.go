@@ -38,10 +38,9 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer in
 // source is an [ErrCredentials].
 //
-// A [Provider] caches and renews what source returns, as the package page has it for
-// the Source that the credentials name. An [aws.CredentialsCache], such as the
-// Credentials of a loaded [aws.Config], waits for good for a request that is never
-// answered: load the config with a time limit for requests, as in the example
+// What holds for which source stands on the package page. An [aws.CredentialsCache],
+// such as the Credentials of an [aws.Config], waits for good for a request that is
+// never answered: load the config with a time limit for requests, as in the example
 // ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.source = source }
@@ -55,20 +54,19 @@ func WithExpiry(expiry time.Duration) Option {
 }
 
 // WithProfile sets the profile of the shared config files. Unlike AWS_PROFILE it
-// takes precedence over credentials in the environment. AWS_REGION still takes
-// precedence over the profile's region. A profile whose role asks for an MFA code
-// needs [WithCredentialsProvider], as in its example ConfigWithOptions.
+// takes precedence over credentials in the environment. A profile whose role asks
+// for an MFA code needs [WithCredentialsProvider].
 func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
-// WithRenewalErrorHandler sets a function that is told why a retrieval brought no
-// credentials to hold, each time, while calls are served. It is not told what a
-// caller is. The error is an [ErrCredentials] that says until when the held
-// credentials are used: log it, count it, or warn whoever has to sign in.
+// WithRenewalErrorHandler sets a function that is told, each time a retrieval brings
+// nothing to hold while calls are served, why. The error is an [ErrCredentials] that
+// says until when the held credentials are used: log it, count it, or warn whoever
+// has to sign in. It is not told what a caller is.
 //
 // A [Provider] calls handle in the background. If handle blocks, its calls may
-// overlap. A nil handle is none.
+// overlap.
 func WithRenewalErrorHandler(handle func(err error)) Option {
 	return func(o *options) { o.handle = handle }
 }

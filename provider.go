@@ -22,10 +22,10 @@ type Provider struct {
 var _ bearer.TokenProvider = (*Provider)(nil)
 
 // NewProvider returns a [Provider]. It reads the environment and the shared config
-// files unless opts supply both region and credentials. It does not retrieve
-// credentials, so the first call to [Provider.Token] may report that they are
-// missing. The context bounds the loading of the config and is not kept. The errors
-// are those of [ProvideToken].
+// files unless opts supply both region and credentials. It retrieves no credentials:
+// the first call to [Provider.Token] may report that they are missing. The context
+// bounds the loading of the config and is not kept. The errors are those of
+// [ProvideToken].
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err
@@ -46,9 +46,8 @@ func newProvider(region string, expiry time.Duration, source aws.CredentialsProv
 var errNotMade = fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
 
 // ForRegion returns a [Provider] for another region with the same credentials and
-// expiry: one retrieval and one renewal serve both. Use it to fail over between
-// regions. The error is [ErrRegion], or [ErrCredentials] if NewProvider did not
-// make provider.
+// expiry: one retrieval serves both. Use it to fail over between regions. The error
+// is [ErrRegion].
 func (provider *Provider) ForRegion(region string) (*Provider, error) {
 	if provider == nil || provider.signer == nil {
 		return nil, errNotMade
@@ -77,8 +76,8 @@ func (provider *Provider) Token(ctx context.Context) (string, error) {
 }
 
 // RetrieveBearerToken is like [Provider.Token] and also reports when the token
-// expires: after the time set by [WithExpiry], or with the credentials that
-// signed it if that is earlier.
+// expires: after the time of [WithExpiry], or with its credentials if that is
+// earlier.
 func (provider *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error) {
 	token, _, err := provider.sign(ctx)
 	return token, err

@@ -17,9 +17,8 @@ import (
 )
 
 // ProvideToken returns a token, for the Authorization header or the environment
-// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. It has the name of
-// the official generators' function. A program that runs for longer than the token
-// lasts should use a [Provider].
+// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that runs
+// for longer than the token lasts should use a [Provider].
 //
 // Errors match [ErrRegion], [ErrCredentials] or [ErrExpiry], or are those of ctx.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {

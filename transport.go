@@ -26,7 +26,7 @@ import (
 //
 // Any other request is refused before credentials are retrieved: one for Bedrock
 // in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
-// checked in the same way, so base must not follow them. Other errors are those of
+// checked, too, so base must not follow them. Other errors are those of
 // [Provider.Token], or that of the request's context, not wrapped.
 //
 // The token replaces the request's Authorization and X-Api-Key headers. A response
