@@ -35,11 +35,13 @@ func status(code int) error {
 
 func code(code string) error { return errors.Join(status(400), &smithy.GenericAPIError{Code: code}) }
 
+func operation(service string, err error) error {
+	return fmt.Errorf("wrapped: %w", &smithy.OperationError{ServiceID: service, OperationName: "Operation", Err: err})
+}
+
 // metadata is what the SDK's default chain returns if it finds credentials nowhere
 // and the metadata service of EC2, which it asks last, fails.
-func metadata(err error) error {
-	return fmt.Errorf("no EC2 IMDS role found, %w", &smithy.OperationError{ServiceID: "ec2imds", OperationName: "GetMetadata", Err: err})
-}
+func metadata(err error) error { return operation("ec2imds", err) }
 
 // An error of a source is ErrCredentials around it, and ErrOutage if trying again may
 // help, whatever it is wrapped in.
@@ -83,7 +85,8 @@ func TestErrOutage(t *testing.T) {
 		"said by the source":      {fmt.Errorf("down: %w", bedrocktoken.ErrOutage), true},
 		"metadata overloaded":     {metadata(status(429)), true},
 		"metadata out of order":   {metadata(status(503)), true},
-		"another service":         {&smithy.OperationError{ServiceID: "STS", Err: &net.DNSError{}}, true},
+		"service out of reach":    {operation("STS", &net.DNSError{}), true},
+		"service behind a role":   {metadata(operation("STS", status(400))), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for wrapped, err := range map[string]error{
@@ -111,10 +114,14 @@ func (connected) ConnectionError() bool { return false }
 // then only the metadata service was left to ask, and did not answer or had none.
 func TestNoCredentialsWereFound(t *testing.T) {
 	for name, cause := range map[string]error{
-		"no answer": &smithyhttp.RequestSendError{Err: context.DeadlineExceeded}, "status 404": status(404), "status 400": status(400), "disabled": errRefused,
+		"no answer":  metadata(&smithyhttp.RequestSendError{Err: context.DeadlineExceeded}),
+		"status 404": metadata(status(404)),
+		"status 400": metadata(status(400)),
+		"disabled":   metadata(errRefused),
+		"for a role": operation("STS", metadata(errRefused)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := newProvider(t, failing(metadata(cause))).Token(t.Context())
+			_, err := newProvider(t, failing(cause)).Token(t.Context())
 			if !errors.Is(err, bedrocktoken.ErrCredentials) || errors.Is(err, bedrocktoken.ErrOutage) || !errors.Is(err, cause) {
 				t.Errorf("error is %v, want ErrCredentials around the cause and no outage", err)
 			}
@@ -263,8 +270,8 @@ func TestErrorTextIsBounded(t *testing.T) {
 	for name, test := range map[string]struct{ said, want string }{
 		"plain":               {"no route to host", "no route to host"},
 		"not ASCII":           {"kein Schlüssel für „x“", "kein Schlüssel für „x“"},
-		"line breaks":         {"one\r\ntwo\tthree", "one  two three"},
-		"escape sequences":    {"\x1b[31mred\x1b[0m\x07\x00\u009b", " [31mred [0m   "},
+		"line breaks":         {"one\r\ntwo\tthree", "one two three"},
+		"escape sequences":    {"\x1b[31mred\x1b[0m\x07\x00\u009b1m", " [31mred [0m 1m"},
 		"invisible":           {"a\u202eb\u2028c\ufeffd", "a b c d"},
 		"not UTF-8":           {"a\xffb", "a\ufffdb"},
 		"as long as may be":   {strings.Repeat("x", room), strings.Repeat("x", room)},

@@ -157,7 +157,7 @@ role_arn = arn:aws:iam::123456789012:role/x
 source_profile = team
 mfa_serial = arn:aws:iam::123456789012:mfa/x
 [profile process]
-credential_process = /does/not/exist
+credential_process = exit 1
 `)
 	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret"}
 	given := bedrocktoken.WithCredentialsProvider(static("given", "secret", ""))

@@ -162,8 +162,8 @@ func TestCredentialsAreChecked(t *testing.T) {
 	}
 
 	for name, test := range map[string]struct{ id, secret, session, says string }{
-		"none":                     {"", "", "", "both access key ID and secret access key are missing"},
-		"session token alone":      {"", "", sessionToken, "both access key ID and secret access key are missing"},
+		"none":                     {"", "", "", "the access key ID is missing"},
+		"session token alone":      {"", "", sessionToken, "the access key ID is missing"},
 		"no secret":                {accessKeyID, "", "", "the secret access key is missing"},
 		"no id":                    {"", secretKey, "", "the access key ID is missing"},
 		"temporary, no token":      {"ASIAIOSFODNN7EXAMPLE", secretKey, "", "session token is missing"},

@@ -3,13 +3,11 @@ package bedrocktoken_test
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -73,6 +71,12 @@ func TestTransportAddresses(t *testing.T) {
 		}
 		return addresses
 	}
+	https := func(hosts string) (addresses []string) {
+		for host := range strings.FieldsSeq(hosts) {
+			addresses = append(addresses, "https://"+host)
+		}
+		return addresses
+	}
 	var otherServices []string
 	for _, service := range []string{
 		"bedrock-agent", "bedrock-agent-runtime", "bedrock-agentcore", "bedrock-agentcore-control", "bedrock-data-automation",
@@ -129,43 +133,32 @@ func TestTransportAddresses(t *testing.T) {
 		},
 	}, {
 		kind: "names that others can own", want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
-			"https://bedrock.us-east-1.s3.amazonaws.com", "https://bedrock.s3.us-east-1.amazonaws.com", "https://bedrock.s3.amazonaws.com",
-			"https://bedrock.s3-us-west-2.amazonaws.com", "https://bedrock.s3-us-east-1.amazonaws.com", "https://bedrock.s3.dualstack.us-east-1.amazonaws.com",
-			"https://bedrock.s3-website-us-east-1.amazonaws.com", "https://bedrock.s3-accelerate.amazonaws.com",
-			"https://bedrock-runtime.us-east-1.s3-us-east-1.amazonaws.com", "https://bedrock-runtime.us-east-1.elb.amazonaws.com",
-			"https://bedrock-runtime.elb.us-east-1.amazonaws.com", "https://bedrock.us-east-1.rds.amazonaws.com",
-			"https://bedrock.execute-api.us-east-1.amazonaws.com", "https://bedrock.lambda-url.us-east-1.on.aws", "https://bedrock.us-east-1.elasticbeanstalk.com",
-			"https://vpce-0.vpce-svc-0.us-east-1.vpce.amazonaws.com", "https://bedrock.vpce-0.s3.us-east-1.vpce.amazonaws.com",
-			"https://bedrock-runtime.us-east-1.amazonaws.com.example.com", "https://bedrock-mantle.us-east-1.api.aws.example.com",
-			"https://vpce-0.bedrock.us-east-1.vpce.amazonaws.com.example.com", "https://bedrock-runtime.us-east-1.evilamazonaws.com",
-			"https://bedrock-mantle.us-east-1.evil-api.aws", "https://bedrock-runtime.us-east-1.amazonaws.company", "https://bedrock-runtime-us-east-1.amazonaws.com.co",
-			"https://evilbedrock-runtime.us-east-1.amazonaws.com", "https://evil.bedrock-runtime.us-east-1.amazonaws.com",
-			"https://evilvpce-0.bedrock.us-east-1.vpce.amazonaws.com", "https://evil.vpce-0.bedrock.us-east-1.vpce.amazonaws.com",
-			"https://vpce-0.evil.bedrock.us-east-1.vpce.amazonaws.com", "https://vpce-0.bedrock.evil.us-east-1.vpce.amazonaws.com",
-			"https://vpce-0.bedrock.us-east-1.vpce.amazonaws.company",
-		},
+		addresses: https(`
+			bedrock.us-east-1.s3.amazonaws.com bedrock.s3.us-east-1.amazonaws.com bedrock.s3.amazonaws.com bedrock.s3-us-west-2.amazonaws.com
+			bedrock.s3-us-east-1.amazonaws.com bedrock.s3.dualstack.us-east-1.amazonaws.com bedrock.s3-website-us-east-1.amazonaws.com
+			bedrock.s3-accelerate.amazonaws.com bedrock-runtime.us-east-1.s3-us-east-1.amazonaws.com bedrock-runtime.us-east-1.elb.amazonaws.com
+			bedrock-runtime.elb.us-east-1.amazonaws.com bedrock.us-east-1.rds.amazonaws.com bedrock.execute-api.us-east-1.amazonaws.com
+			bedrock.lambda-url.us-east-1.on.aws bedrock.us-east-1.elasticbeanstalk.com vpce-0.vpce-svc-0.us-east-1.vpce.amazonaws.com
+			bedrock.vpce-0.s3.us-east-1.vpce.amazonaws.com bedrock-runtime.us-east-1.amazonaws.com.example.com bedrock-mantle.us-east-1.api.aws.example.com
+			vpce-0.bedrock.us-east-1.vpce.amazonaws.com.example.com bedrock-runtime.us-east-1.evilamazonaws.com bedrock-mantle.us-east-1.evil-api.aws
+			bedrock-runtime.us-east-1.amazonaws.company bedrock-runtime-us-east-1.amazonaws.com.co evilbedrock-runtime.us-east-1.amazonaws.com
+			evil.bedrock-runtime.us-east-1.amazonaws.com evilvpce-0.bedrock.us-east-1.vpce.amazonaws.com evil.vpce-0.bedrock.us-east-1.vpce.amazonaws.com
+			vpce-0.evil.bedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrock.evil.us-east-1.vpce.amazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonaws.company`),
 	}, {
 		// Between them they have each dot replaced by another character, and each
 		// part missing or malformed.
 		kind: "no endpoint's name", want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
-			"https://bedrock-runtimexus-east-1.amazonaws.com", "https://bedrock-runtime.us-east-1xamazonaws.com",
-			"https://bedrock-runtime.us-east-1.amazonawsxcom", "https://bedrock-mantle.us-east-1.apixaws",
-			"https://vpce-0xbedrock.us-east-1.vpce.amazonaws.com", "https://vpce-0.bedrockxus-east-1.vpce.amazonaws.com",
-			"https://vpce-0.bedrock.us-east-1xvpce.amazonaws.com", "https://vpce-0.bedrock.us-east-1.vpcexamazonaws.com",
-			"https://vpce-0.bedrock.us-east-1.vpce.amazonawsxcom",
-			"https://bedrock.amazonaws.com", "https://bedrock.api.aws", "https://us-east-1.amazonaws.com",
-			"https://vpce-0.bedrock.vpce.amazonaws.com", "https://vpce-0.us-east-1.vpce.amazonaws.com",
-			"https://bedrock.us-east-1.vpce.amazonaws.com", "https://vpce-.bedrock.us-east-1.vpce.amazonaws.com",
-			"https://vpce0.bedrock.us-east-1.vpce.amazonaws.com", "https://vpce-0.bedrock.us-east-1.amazonaws.com",
-			"https://vpce-0.bedrock.us-east-1.api.aws", "https://vpce-0.bedrock.us-east-1.vpce.api.aws",
-			"https://bedrock.us-east.amazonaws.com", "https://bedrock.us-1.amazonaws.com", "https://bedrock.us-east-1a.amazonaws.com",
-			"https://bedrock.1-east-1.amazonaws.com", "https://bedrock.-us-east-1.amazonaws.com", "https://bedrock.us--east-1.amazonaws.com",
-			"https://vpce-0.bedrock.us-east.vpce.amazonaws.com", "https://vpce-0.bedrock.us-1.vpce.amazonaws.com", "https://vpce-0.bedrock.s3-us-1.vpce.amazonaws.com",
-			"https://bedrock_runtime.us-east-1.amazonaws.com", "https://vpce-0_1.bedrock.us-east-1.vpce.amazonaws.com",
-			"https://bedrock-runtime.us-east-1.amazonaws.com.", "https://bedrock-runtime..us-east-1.amazonaws.com", "https://.bedrock-runtime.us-east-1.amazonaws.com",
-		},
+		addresses: https(`
+			bedrock-runtimexus-east-1.amazonaws.com bedrock-runtime.us-east-1xamazonaws.com bedrock-runtime.us-east-1.amazonawsxcom
+			bedrock-mantle.us-east-1.apixaws vpce-0xbedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrockxus-east-1.vpce.amazonaws.com
+			vpce-0.bedrock.us-east-1xvpce.amazonaws.com vpce-0.bedrock.us-east-1.vpcexamazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonawsxcom
+			bedrock.amazonaws.com bedrock.api.aws us-east-1.amazonaws.com vpce-0.bedrock.vpce.amazonaws.com vpce-0.us-east-1.vpce.amazonaws.com
+			bedrock.us-east-1.vpce.amazonaws.com vpce-.bedrock.us-east-1.vpce.amazonaws.com vpce0.bedrock.us-east-1.vpce.amazonaws.com
+			vpce-0.bedrock.us-east-1.amazonaws.com vpce-0.bedrock.us-east-1.api.aws vpce-0.bedrock.us-east-1.vpce.api.aws bedrock.us-east.amazonaws.com
+			bedrock.us-1.amazonaws.com bedrock.us-east-1a.amazonaws.com bedrock.1-east-1.amazonaws.com bedrock.-us-east-1.amazonaws.com
+			bedrock.us--east-1.amazonaws.com vpce-0.bedrock.us-east.vpce.amazonaws.com vpce-0.bedrock.us-1.vpce.amazonaws.com
+			vpce-0.bedrock.s3-us-1.vpce.amazonaws.com bedrock_runtime.us-east-1.amazonaws.com vpce-0_1.bedrock.us-east-1.vpce.amazonaws.com
+			bedrock-runtime.us-east-1.amazonaws.com. bedrock-runtime..us-east-1.amazonaws.com .bedrock-runtime.us-east-1.amazonaws.com`),
 	}, {
 		kind: "other services and partitions", want: bedrocktoken.ErrEndpoint,
 		addresses: []string{
@@ -313,89 +306,42 @@ func TestTransportAddresses(t *testing.T) {
 	}
 }
 
-// A redirect is followed to no other hosts than requests are sent to. The servers
-// are real.
+// A redirect is followed to no other hosts than requests are sent to.
 func TestTransportChecksRedirects(t *testing.T) {
-	const (
-		runtime   = "bedrock-runtime.us-east-1.amazonaws.com"
-		mantle    = "bedrock-mantle.us-east-1.api.aws"
-		elsewhere = "bedrock-runtime.us-west-2.amazonaws.com"
-		bucket    = "bedrock.us-east-1.s3.amazonaws.com"
-		gateway   = "gateway.example"
-		stranger  = "stranger.example"
-	)
-	var mu sync.Mutex // guards what follows
-	var hops, dialed []string
-	var arrived []*http.Request
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sent, err := io.ReadAll(r.Body)
-		if err != nil || string(sent) != "body" {
-			t.Errorf("%s: read %q and error %v", r.Host, sent, err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		arrived = append(arrived, r)
-		if len(arrived) < len(hops) {
-			w.Header().Set("Location", hops[len(arrived)])
-			w.WriteHeader(http.StatusTemporaryRedirect)
-		}
-	}))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{awstest.Certificate(t, runtime, mantle, elsewhere, bucket, gateway, stranger)}}
-	server.StartTLS()
-	defer server.Close()
-	base := server.Client().Transport.(*http.Transport)
-	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		name, _, _ := net.SplitHostPort(address)
-		mu.Lock()
-		dialed = append(dialed, strings.ToLower(name))
-		mu.Unlock()
-		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
-	}
-	client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base, gateway)}
+	const mantle, gateway, stranger = "https://bedrock-mantle.us-east-1.api.aws", "https://gateway.example", "https://stranger.example"
+	provider := newProvider(t, static(accessKeyID, secretKey, ""))
 	for name, test := range map[string]struct {
 		hops []string
 		want error // for the last hop; all before it arrive
 	}{
-		"none":                            {[]string{"https://" + runtime}, nil},
-		"same host":                       {[]string{"https://" + runtime, "https://" + runtime + "/a", "https://" + runtime + ":8443/b"}, nil},
-		"another endpoint, a given host":  {[]string{"https://" + runtime, "https://" + mantle, "https://" + gateway + ":8443", "https://" + runtime}, nil},
-		"another region":                  {[]string{"https://" + runtime, "https://" + elsewhere}, bedrocktoken.ErrRegion},
-		"plain HTTP":                      {[]string{"https://" + runtime, "http://" + runtime}, bedrocktoken.ErrEndpoint},
-		"plain HTTP to a given host":      {[]string{"https://" + gateway, "http://" + gateway}, bedrocktoken.ErrEndpoint},
-		"a bucket":                        {[]string{"https://" + runtime, "https://" + bucket}, bedrocktoken.ErrEndpoint},
-		"a stranger, from a given host":   {[]string{"https://" + gateway, "https://" + stranger + "/path"}, bedrocktoken.ErrEndpoint},
-		"a stranger, after others":        {[]string{"https://" + runtime, "https://" + mantle, "https://" + stranger + ":8443"}, bedrocktoken.ErrEndpoint},
-		"a stranger with Bedrock as user": {[]string{"https://" + runtime, "https://" + runtime + "@" + stranger}, bedrocktoken.ErrEndpoint},
-		"a stranger, without a scheme":    {[]string{"https://" + runtime, "//" + stranger}, bedrocktoken.ErrEndpoint},
-		"a stranger, to begin with":       {[]string{"https://" + stranger}, bedrocktoken.ErrEndpoint},
-		"Bedrock in another spelling":     {[]string{"https://" + runtime, "https://Bedrock-Mantle.US-EAST-1.api.aws"}, nil},
-		"a look-alike of Bedrock":         {[]string{"https://" + runtime, "https://bedroc%E2%84%AA-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
+		"same host":                       {[]string{runtimeURL, runtimeURL + "/a", runtimeURL + ":8443/b"}, nil},
+		"another endpoint, a given host":  {[]string{runtimeURL, mantle, gateway + ":8443", "https://Bedrock.US-EAST-1.api.aws"}, nil},
+		"another region":                  {[]string{runtimeURL, "https://bedrock-runtime.us-west-2.amazonaws.com"}, bedrocktoken.ErrRegion},
+		"plain HTTP":                      {[]string{gateway, "http://gateway.example"}, bedrocktoken.ErrEndpoint},
+		"a bucket":                        {[]string{runtimeURL, "https://bedrock.us-east-1.s3.amazonaws.com"}, bedrocktoken.ErrEndpoint},
+		"a stranger, after others":        {[]string{runtimeURL, mantle, stranger + ":8443/path"}, bedrocktoken.ErrEndpoint},
+		"a stranger, without a scheme":    {[]string{gateway, "//stranger.example"}, bedrocktoken.ErrEndpoint},
+		"a stranger with Bedrock as user": {[]string{runtimeURL, runtimeURL + "@stranger.example"}, bedrocktoken.ErrEndpoint},
 	} {
 		t.Run(name, func(t *testing.T) {
-			base.CloseIdleConnections()
-			mu.Lock()
-			hops, dialed, arrived = test.hops, nil, nil
-			mu.Unlock()
-			response, err := client.Post(test.hops[0], "", strings.NewReader("body"))
-			if err == nil {
-				response.Body.Close()
-			}
-			mu.Lock()
-			defer mu.Unlock()
+			arrived := 0
+			client := &http.Client{Transport: provider.Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				signedBy(t, bearerOf(r), region, longTerm)
+				if sent, err := io.ReadAll(r.Body); err != nil || string(sent) != "body" {
+					t.Errorf("hop %d: read %q and error %v", arrived, sent, err)
+				}
+				if arrived++; arrived == len(test.hops) {
+					return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+				}
+				return &http.Response{StatusCode: http.StatusTemporaryRedirect, Header: http.Header{"Location": {test.hops[arrived]}}, Body: http.NoBody}, nil
+			}), "gateway.example")}
+			_, err := client.Post(test.hops[0], "", strings.NewReader("body"))
 			want := len(test.hops)
 			if test.want != nil {
 				want--
 			}
-			if (err == nil) != (test.want == nil) || !errors.Is(err, test.want) || len(arrived) != want {
-				t.Errorf("%d requests arrived, want %d; error %v, want %v", len(arrived), want, err, test.want)
-			}
-			for _, r := range arrived {
-				signedBy(t, bearerOf(r), region, longTerm)
-			}
-			for _, name := range dialed {
-				if name != runtime && name != mantle && name != gateway {
-					t.Errorf("%s was dialed", name)
-				}
+			if (err == nil) != (test.want == nil) || !errors.Is(err, test.want) || arrived != want {
+				t.Errorf("%d requests arrived, want %d; error %v, want %v", arrived, want, err, test.want)
 			}
 		})
 	}
@@ -547,46 +493,35 @@ func TestTransportErrors(t *testing.T) {
 	}
 }
 
-// A request whose context ends during the wait for credentials returns the error
-// that net/http returns.
+// A request whose context ends during the wait for credentials returns the context's
+// error as it is, so that http.Client sees whether it timed out.
 func TestTransportContextEndsWait(t *testing.T) {
-	for name, test := range map[string]struct {
-		limit, deadline, cancel time.Duration // of http.Client, and of the context
-		want                    error
-	}{
-		"deadline":                            {0, time.Second, time.Hour, context.DeadlineExceeded},
-		"cancel":                              {0, time.Hour, time.Second, context.Canceled},
-		"http.Client.Timeout":                 {time.Second, time.Hour, time.Hour, context.DeadlineExceeded},
-		"deadline before http.Client.Timeout": {time.Minute, time.Second, time.Hour, context.DeadlineExceeded},
+	for want, end := range map[error]func(context.Context) (context.Context, context.CancelFunc){
+		context.DeadlineExceeded: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Second)
+		},
+		context.Canceled: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
+			return ctx, cancel
+		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				release := make(chan struct{})
-				defer close(release)
-				base := new(recorder)
-				client := &http.Client{Timeout: test.limit, Transport: newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-					<-release // ignores its context
-					return aws.Credentials{}, errRefused
-				})).Transport(base)}
-				ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
-				defer cancel()
-				defer time.AfterFunc(test.cancel, cancel).Stop()
-				sent := &body{Reader: strings.NewReader("x")}
-				request, err := http.NewRequestWithContext(ctx, "POST", runtimeURL, sent)
-				if err != nil {
-					t.Fatal(err)
-				}
-				start := time.Now()
-				_, err = client.Do(request)
-				var urlError *url.Error
-				timeout := test.want == context.DeadlineExceeded
-				if !errors.As(err, &urlError) || !errors.Is(err, test.want) || urlError.Timeout() != timeout || errors.Is(err, bedrocktoken.ErrCredentials) {
-					t.Errorf("error is %v, want %v, and Timeout() %v", err, test.want, timeout)
-				}
-				if waited := time.Since(start); waited != time.Second || len(base.seen) != 0 || sent.closed != 1 {
-					t.Errorf("waited for %v; %d requests sent; body closed %d times", waited, len(base.seen), sent.closed)
-				}
-			})
+		synctest.Test(t, func(t *testing.T) {
+			release, base, sent, start := make(chan struct{}), new(recorder), &body{Reader: strings.NewReader("x")}, time.Now()
+			defer close(release)
+			provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				<-release // ignores its context
+				return aws.Credentials{}, errRefused
+			}))
+			ctx, cancel := end(t.Context())
+			defer cancel()
+			request, _ := http.NewRequestWithContext(ctx, "POST", runtimeURL, sent)
+			if _, err := provider.Transport(base).RoundTrip(request); err != want || time.Since(start) != time.Second {
+				t.Errorf("error is %v after %v, want %v after a second", err, time.Since(start), want)
+			}
+			if len(base.seen) != 0 || sent.closed != 1 {
+				t.Errorf("%d requests sent; body closed %d times", len(base.seen), sent.closed)
+			}
 		})
 	}
 }
