@@ -164,7 +164,9 @@ source_profile = default
 				if errors.As(err, new(*processcreds.ProviderError)) {
 					t.Errorf("the process's error, output and all, is in the chain")
 				}
-				for _, e := range chainOf(err) {
+				var joined interface{ Unwrap() []error }
+				errors.As(err, &joined)
+				for _, e := range append(joined.Unwrap(), err) {
 					if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, secretKey[:20]) {
 						t.Errorf("a %T shows the output: %s", e, text)
 					}
@@ -189,22 +191,6 @@ func printing(file string) string {
 		return "type " + file
 	}
 	return "cat '" + file + "'"
-}
-
-// chainOf returns err and all that it wraps.
-func chainOf(err error) []error {
-	chain := []error{err}
-	switch wrapper := err.(type) {
-	case interface{ Unwrap() error }:
-		if cause := wrapper.Unwrap(); cause != nil {
-			chain = append(chain, chainOf(cause)...)
-		}
-	case interface{ Unwrap() []error }:
-		for _, cause := range wrapper.Unwrap() {
-			chain = append(chain, chainOf(cause)...)
-		}
-	}
-	return chain
 }
 
 type hiding struct{ error }
