@@ -345,7 +345,7 @@ func TestRoleOfAProfile(t *testing.T) {
 	const role = "role_arn = arn:aws:iam::123456789012:role/x\nsource_profile = base\n"
 	awstest.WriteConfig(t, "[profile base]\naws_access_key_id = base\naws_secret_access_key = secret\n"+
 		"[profile nowhere]\n"+role+"[profile at-home]\nregion = eu-north-1\n"+role+
-		"[profile 15-minutes]\nduration_seconds = 900\n"+role+"[profile 16-minutes]\nduration_seconds = 960\n"+role+
+		"[profile 15-minutes]\nduration_seconds = 900\n"+role+"[profile 15-and-more]\nduration_seconds = 901\n"+role+
 		"[profile half]\nduration_seconds = 1800\n"+role+"[profile 12-hours]\nduration_seconds = 43200\n"+role+
 		"[profile chained]\n"+strings.Replace(role, "base", "nowhere", 1))
 	for name, test := range map[string]struct{ env, profile, given, token, asked, seconds string }{
@@ -355,7 +355,7 @@ func TestRoleOfAProfile(t *testing.T) {
 		"AWS_REGION alone":     {"eu-west-1", "at-home", "", "eu-west-1", "eu-west-1", "3600"},
 		"the profile's, alone": {"", "at-home", "", "eu-north-1", "eu-north-1", "3600"},
 		"15 minutes":           {region, "15-minutes", "", region, region, "900"},
-		"16 minutes":           {region, "16-minutes", "", region, region, "960"},
+		"a second more":        {region, "15-and-more", "", region, region, "900"},
 		"half an hour":         {region, "half", "", region, region, "1800"},
 		"12 hours":             {region, "12-hours", "", region, region, "43200"},
 		"chained":              {region, "chained", "", region, region, "3600"},
