@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -115,6 +116,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 		"good environment, bad option": {env: map[string]string{"AWS_REGION": region}, opts: []bedrocktoken.Option{bedrocktoken.WithRegion("x y")}, says: []string{`"x y"`}},
 		"profile that is not there":    {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
 		"AWS_REGION, no such profile":  {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
+		"profile with a long name":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "\x1b" + strings.Repeat("y", 5000)}, says: []string{"cannot load the AWS config"}},
 		"unreadable AWS_CA_BUNDLE":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"cannot load the AWS config", "/does/not/exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +129,11 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 					t.Fatalf("got %q and error %v, want %v", token, err, want)
 				}
 			}
-			if missing := new(config.SharedConfigProfileNotExistError); test.env["AWS_PROFILE"] == "nobody" && !errors.As(err, missing) {
+			if missing := new(config.SharedConfigProfileNotExistError); test.env["AWS_PROFILE"] != "" && !errors.As(err, missing) {
 				t.Errorf("error %v hides its cause", err)
+			}
+			if text := err.Error(); len(text) > 600 || strings.ContainsFunc(text, unicode.IsControl) {
+				t.Errorf("error is %q", text)
 			}
 			for _, part := range test.says {
 				if !strings.Contains(err.Error(), part) {
