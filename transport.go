@@ -56,7 +56,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if response != nil {
 		response.Request = request // so that no log of a response shows the token
 		if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
-			t.provider.refuse(creds)
+			t.provider.deny(creds)
 		}
 	}
 	return response, err
@@ -80,9 +80,7 @@ func (t *transport) authorize(request *http.Request) (*http.Request, aws.Credent
 	authorized := request.WithContext(request.Context())
 	authorized.Header = http.Header{"Authorization": {"Bearer " + token.Value}}
 	for name, values := range request.Header {
-		switch http.CanonicalHeaderKey(name) {
-		case "Authorization", "X-Api-Key":
-		default:
+		if key := http.CanonicalHeaderKey(name); key != "Authorization" && key != "X-Api-Key" {
 			authorized.Header[name] = slices.Clip(values) // so that base cannot append to the caller's
 		}
 	}
