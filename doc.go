@@ -2,8 +2,8 @@
 // credentials. Such a key is a bearer token, for clients that can send an
 // Authorization header but cannot sign. This documentation calls it a token.
 //
-// [Provider.Transport] sends a token with each request of an [http.Client], for as
-// long as the program runs. [Provider.Token] returns one for other clients.
+// [Provider.Transport] sends one with each request of an [http.Client], for as long
+// as the program runs. [Provider.Token] returns one for other clients.
 // [ProvideToken] is for programs that end before their token does.
 //
 // # Tokens
@@ -18,8 +18,8 @@
 // bedrock-mantle:CallWithBearerToken) besides the actions it calls: see AWS on
 // [API keys] and [permissions].
 //
-// AWS's SDKs sign their requests and need no token. Agents, AgentCore, Data
-// Automation and InvokeModelWithBidirectionalStream accept none.
+// AWS's SDKs sign their requests and need none. Agents, AgentCore, Data Automation
+// and InvokeModelWithBidirectionalStream accept none.
 //
 // # Region and credentials
 //
@@ -33,10 +33,10 @@
 //     Center, aws login, or a credential_process.
 //  3. The role of the container, then that of the EC2 instance.
 //
-// NewProvider fixes the region and the profile. All else is read again for each
-// retrieval that begins more than a second later, so that replaced keys are picked
-// up. Requests for credentials time out after 10 seconds and are retried.
-// AWS_BEARER_TOKEN_BEDROCK is not read.
+// NewProvider fixes the region and the profile. A second later and for each
+// retrieval, all else is read again, such as keys that were replaced. Requests for
+// credentials time out after 10 seconds and are retried. AWS_BEARER_TOKEN_BEDROCK is
+// not read.
 //
 // # Renewal
 //

@@ -9,9 +9,9 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// A Provider creates tokens and renews the credentials that sign them, as the
-// package documentation describes. Create one with [NewProvider] when the program
-// starts and share it: it is safe for concurrent use.
+// A Provider creates tokens and renews the credentials that sign them. Create one
+// with [NewProvider] when the program starts and share it: it is safe for concurrent
+// use.
 //
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
 // secrets.
