@@ -100,7 +100,7 @@ func renewalError(served aws.Credentials, err error) error {
 // bounded returns at most 500 bytes of text, without control characters.
 func bounded(text string) string {
 	const limit, more = 500, "..."
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }), " ")
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\ufffd"), func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit-len(more)], "") + more
 	}
