@@ -2,8 +2,8 @@
 // credentials. Such a key is a bearer token, for clients that can send an
 // Authorization header but cannot sign. This documentation calls it a token.
 //
-// [Provider.Transport] sends a token with each request of an [http.Client], for as
-// long as the program runs. [Provider.Token] returns one for other clients.
+// [Provider.Transport] sends one with each request of an [http.Client], for as long
+// as the program runs. [Provider.Token] returns one for other clients.
 // [ProvideToken] is for programs that end before their token does.
 //
 // # Tokens
@@ -18,8 +18,8 @@
 // bedrock-mantle:CallWithBearerToken) besides the actions it calls: see AWS on
 // [API keys] and [permissions].
 //
-// AWS's SDKs sign their requests and need no token. Agents, AgentCore, Data
-// Automation and InvokeModelWithBidirectionalStream accept none.
+// AWS's SDKs sign their requests and need none. Agents, AgentCore, Data Automation
+// and InvokeModelWithBidirectionalStream accept none.
 //
 // # Region and credentials
 //
@@ -33,74 +33,71 @@
 //     Center, aws login, or a credential_process.
 //  3. The role of the container, then that of the EC2 instance.
 //
-// NewProvider fixes the region and the profile. All else is read again for each
-// retrieval that begins more than a second later, so that replaced keys are picked
-// up. Requests for credentials time out after 10 seconds and are retried.
-// AWS_BEARER_TOKEN_BEDROCK is not read.
+// NewProvider fixes the region and the profile. A second later and for each
+// retrieval, all else is read again, such as keys that were replaced. Requests for
+// credentials time out after 10 seconds and are retried. AWS_BEARER_TOKEN_BEDROCK is
+// not read.
 //
 // # Renewal
 //
-// A Provider holds the credentials that it retrieved last:
+// A Provider holds the credentials that it retrieved last. With these, a call gets:
 //
-//	held credentials          a call
-//	more than a minute left   is served at once
-//	in their last minute      waits for the retrieval under way, until a second after
-//	                          it began or half of the time to its deadline has
-//	                          passed, and is served
-//	none, or expired          waits for the retrieval under way or its context; after
-//	                          one that failed, gets its error until the next is due
-//	bridged (see Trouble)     is served at once, expired or not
+//	more than a minute left   a token at once
+//	less                      a token when the retrieval under way ends, but no later than
+//	                          a second after it began, or half way to the call's deadline
+//	expired, or none          a token when the retrieval under way ends; until the next
+//	                          one is due, the error of one that failed
+//	bridged (see Trouble)     a token at once
 //
-// The first call after a retrieval is due starts it, in the background:
+// The first call after a retrieval is due starts it, in the background. The next one
+// is due when the held credentials expire, or sooner:
 //
-//	the last one brought         the next one is due
-//	credentials                  when their advisory window begins
-//	none; calls are served       after 10 seconds, doubled each time up to 5 minutes
-//	none; nothing to serve       after 1 to 5 seconds, at random
+//	it brought credentials                at the advisory window
+//	it failed while calls get tokens      after 10 seconds, then 20, up to 5 minutes
+//	it failed, and calls get its error    after 1 to 5 seconds, at random
 //
-// It is also due when the held credentials expire. The advisory window is the last 5
-// minutes of credentials that come with up to 20 minutes left (at most half of that,
-// at least one), the last 15 if it is less than 90, and else the last hour. Those
-// without an expiry are retrieved again after 5 minutes, but not from a
-// StaticCredentialsProvider or a credential_process, which may prompt.
+// The advisory window depends on what the credentials have left when they come:
+//
+//	up to 20 minutes        the last 5 minutes, or half if less, or a minute
+//	less than 90 minutes    the last 15 minutes
+//	more                    the last hour
+//
+// Those without an expiry are retrieved again after 5 minutes; those of a
+// StaticCredentialsProvider or a credential_process never are.
 //
 // One retrieval runs at a time, for a minute at most. Nothing runs in between: a
-// Provider needs no closing.
-//
-// AWS has specified such rules for its SDKs ([Java], [Rust], [Python]). In November
-// 2026 no released SDK had them on by default.
+// Provider needs no closing. AWS has specified such rules for its SDKs ([Java],
+// [Rust], [Python]); in November 2026 no released SDK had them on by default.
 //
 // # Trouble
 //
-// A retrieval fails by an outage if the source did not answer, broke off, answered
-// with status 429, 5xx or a code that asks to try again, or gave expired credentials:
-// its error is an [ErrOutage]. Any other failure is a refusal, which a person may
-// have to mend.
+// A source is in an outage if it does not answer, breaks off, answers with status
+// 429, 5xx or a code that asks to try again, or gives expired credentials. The error
+// is an [ErrOutage] then. After any other failure a person may have to act.
 //
-// In an outage the held credentials are bridged: they are served even after they
-// expire, and Bedrock decides. AWS calls this static stability. A token then reports
-// an expiry two minutes after the next retrieval is due. If nobody calls until then,
-// the next calls wait as in the last minute. A refusal ends the bridge.
+// From an outage until the next retrieval ends, the held credentials are bridged:
+// they are used even if they have expired, and Bedrock decides. AWS calls this static
+// stability. A token says that it expires two minutes after the next retrieval is
+// due. If nobody calls until then, the next calls wait as in the last minute.
 //
-// Credentials that expire sooner than the held ones are not taken. Nor are those of
-// the host (EC2 or the container) in place of others, before a restart: the SDK
-// falls back to them when its files are missing.
+// A retrieval also fails if it brings others that expire sooner than the held ones,
+// or those of the host (EC2 or the container) after others: the SDK falls back to the
+// host when its files are missing. A restart uses them.
 //
-// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due a
-// minute after the last one, and takes others even if they expire sooner.
+// If Bedrock answers 401 or 403 through [Provider.Transport], others are taken even
+// if they expire sooner, and a retrieval is due, at least a minute after the last.
 //
-// What holds depends on [aws.Credentials.Source]:
+// This depends on where the credentials are from, by [aws.Credentials.Source]:
 //
-//	                                 renewed before   bridged   due after
-//	                                 they expire                401 and 403
+//	                                 bridged   due after 401 and 403
 //	EC2, container, role, web
-//	identity, IAM Identity Center    yes              yes       yes
-//	aws login                        no               yes       yes
-//	keys in environment or files     if they do       no        yes
-//	credential_process, your own     yes              no        no
+//	identity, IAM Identity Center,
+//	aws login                        yes       yes
+//	keys in environment or files     no        yes
+//	credential_process, your own     no        no
 //
-// An [aws.CredentialsCache], like aws login, keeps credentials until they expire, and
-// calls wait then. It does so even if Bedrock refuses them.
+// In aws login and in an [aws.CredentialsCache] the SDK keeps credentials until they
+// expire. Calls wait then, and a cache keeps them even if Bedrock answers 403.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html

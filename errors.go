@@ -100,7 +100,7 @@ func renewalError(served aws.Credentials, err error) error {
 // bounded returns at most 500 bytes of text, without control characters.
 func bounded(text string) string {
 	const limit, more = 500, "..."
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }), " ")
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\ufffd"), func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit-len(more)], "") + more
 	}
@@ -119,8 +119,8 @@ func contextError(ctx context.Context) error {
 
 // isOutage reports whether err, which a retrieval ended with, is an outage of the
 // source: it gave no answer or half of one, it is overloaded or out of order, or its
-// credentials have expired although it bridges outages. Any other error is a
-// refusal, which a person may have to mend.
+// credentials have expired although they are bridged. After any other error a person
+// may have to act.
 func isOutage(err error) bool {
 	switch {
 	case errors.Is(err, ErrOutage):
@@ -169,7 +169,7 @@ const errNoAnswer = outageError("the source of the credentials did not answer wi
 // expiredError returns the error of a retrieval that brought expired credentials.
 func expiredError(creds aws.Credentials) error {
 	text := "the credentials expired at " + creds.Expires.Format(time.RFC3339)
-	if bridges(creds.Source) {
+	if traitsOf(creds.Source).bridged {
 		return outageError(text)
 	}
 	return errors.New(text)
@@ -182,8 +182,9 @@ var errNoneFound = errors.New("no AWS credentials were found")
 // On a laptop nobody answers at its address.
 func orNoneFound(err error) error {
 	var operation *smithy.OperationError
-	for inner := err; errors.As(inner, &operation); inner = operation.Err {
-	} // the innermost is the source of the others
+	for inner := err; errors.As(inner, &operation); { // the innermost is the source of the others
+		inner = operation.Err
+	}
 	if operation != nil && operation.Service() == "ec2imds" && !overloaded(err) {
 		return fmt.Errorf("%w: %w", errNoneFound, err)
 	}

@@ -110,16 +110,14 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 // checkKeys returns an error if creds are incomplete or contain characters that no
 // key has. The SDK's signer does not check. The error does not quote them.
 func checkKeys(creds aws.Credentials) error {
-	for _, field := range [...]struct {
-		name, value string
-		optional    bool
-	}{
-		{"access key ID", creds.AccessKeyID, false},
-		{"secret access key", creds.SecretAccessKey, false},
-		{"session token", creds.SessionToken, !strings.HasPrefix(creds.AccessKeyID, "ASIA")}, // temporary keys have that
+	temporary := strings.HasPrefix(creds.AccessKeyID, "ASIA")
+	for _, field := range [...]struct{ name, value string }{
+		{"access key ID", creds.AccessKeyID},
+		{"secret access key", creds.SecretAccessKey},
+		{"session token", creds.SessionToken},
 	} {
 		switch value := field.value; {
-		case value == "" && !field.optional:
+		case value == "" && (temporary || field.name != "session token"):
 			return unusableError("the " + field.name + " is missing")
 		case strings.HasPrefix(value, "$"), strings.Trim(value, "\"'`") != value:
 			return unusableError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
