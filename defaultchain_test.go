@@ -469,20 +469,20 @@ func TestHungRequestIsSentAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "identity")
 	writeFile(t, file, "identity")
 	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file)
+	resolver := func(dial func()) *net.Resolver {
+		return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { dial(); return nil, errRefused }}
+	}
+	resolver(func() {}).LookupHost(t.Context(), "localhost") // what all resolvers share is then none of the bubble's
+	defer func(before *net.Resolver) { net.DefaultResolver = before }(net.DefaultResolver)
 	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		defer func(before *net.Resolver) { net.DefaultResolver = before }(net.DefaultResolver)
-		net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-			<-release
-			return nil, errRefused
-		}}
-		began := time.Now()
+		release, began := make(chan struct{}), time.Now()
+		net.DefaultResolver = resolver(func() { <-release })
 		_, err := newDefault(t).Token(t.Context())
-		close(release)
 		const tries, backoff = 3 * 10 * time.Second, 6 * time.Second
 		if waited := time.Since(began); !errors.Is(err, bedrocktoken.ErrOutage) || waited < tries || waited > tries+backoff {
 			t.Errorf("error %v after %v, want ErrOutage after three tries of 10 s", err, waited)
 		}
+		close(release)
 	})
 }
 
