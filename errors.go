@@ -27,13 +27,13 @@ var (
 	ErrRegion = errors.New("bedrocktoken: invalid region")
 
 	// ErrCredentials is returned if there are no credentials, if they are incomplete,
-	// malformed or expired, if their source failed or did not answer, or if the AWS
-	// config cannot be loaded, for example because there is no such profile. The
-	// source's own error is wrapped.
+	// malformed or expired, if their source failed, or if the AWS config cannot be
+	// loaded, for example because there is no such profile. The source's own error is
+	// wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
 	// ErrOutage is matched as well as ErrCredentials if trying again may help, because
-	// the source of the credentials is in an outage.
+	// the source is in an outage.
 	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
 
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
