@@ -27,13 +27,13 @@ var (
 	ErrRegion = errors.New("bedrocktoken: invalid region")
 
 	// ErrCredentials is returned if there are no credentials, if they are incomplete,
-	// malformed or expired, if their source failed or did not answer, or if the AWS
-	// config cannot be loaded, for example because there is no such profile. The
-	// source's own error is wrapped.
+	// malformed or expired, if their source failed, or if the AWS config cannot be
+	// loaded, for example because there is no such profile. The source's own error is
+	// wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
 	// ErrOutage is matched as well as ErrCredentials if trying again may help, because
-	// the source of the credentials is in an outage.
+	// the source is in an outage.
 	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
 
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
@@ -54,10 +54,10 @@ type credentialsError struct {
 func (e *credentialsError) Error() string   { return e.text }
 func (e *credentialsError) Unwrap() []error { return e.wraps }
 
-// An unusableError is what is wrong with credentials that a source gave.
-type unusableError string
+// A notTakenError says why credentials that a source gave are not used.
+type notTakenError string
 
-func (e unusableError) Error() string { return string(e) }
+func (e notTakenError) Error() string { return string(e) }
 
 // refreshFailed is how the SDK's cache begins an error. It stands once in the error
 // of each source: programs such as charmbracelet's fantasy take it for a missing
@@ -67,8 +67,8 @@ const refreshFailed = "failed to refresh cached credentials, "
 // sourceError returns an ErrCredentials with an error that a retrieval ended with,
 // after a prefix of our own.
 func sourceError(prefix string, err error) error {
-	if unusable, ok := err.(unusableError); ok {
-		return fmt.Errorf("%w: %s%w", ErrCredentials, prefix, unusable)
+	if notTaken, ok := err.(notTakenError); ok {
+		return fmt.Errorf("%w: %s%w", ErrCredentials, prefix, notTaken)
 	}
 	kinds := []error{ErrCredentials}
 	if isOutage(err) {

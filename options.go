@@ -64,8 +64,7 @@ func WithProfile(profile string) Option {
 // that failed while calls get tokens. The error, an [ErrCredentials], says until when
 // the held credentials are used: log it, count it, or warn whoever has to sign in.
 //
-// A [Provider] calls handle in the background. If handle blocks, its calls may
-// overlap.
+// It is called in the background. If it blocks, its calls may overlap.
 func WithRenewalErrorHandler(handle func(err error)) Option {
 	return func(o *options) { o.handle = handle }
 }

@@ -171,10 +171,14 @@ func (c test) run(t *testing.T, source string) {
 		if s.denied != "" {
 			p.deny(now, keys(s.denied))
 		}
-		if asked := s.brings != (answer{}); p.begin(now) != asked {
-			t.Fatalf("at %v: a retrieval is begun: %v", s.at, !asked)
+		asks := s.brings != (answer{})
+		if p.isDue(now) != asks {
+			t.Fatalf("at %v: a retrieval is due: %v", s.at, !asks)
 		}
-		if p.deny(now, keys("older")); p.begin(now) {
+		if asks {
+			p.begin(now)
+		}
+		if p.deny(now, keys("older")); p.isDue(now) {
 			t.Fatalf("at %v: two retrievals at once", s.at)
 		}
 		wait := s.waits
@@ -184,7 +188,7 @@ func (c test) run(t *testing.T, source string) {
 		if serve, waits := p.call(now); s.gets != "" && serve.AccessKeyID != s.gets || max(waits, 0) != wait {
 			t.Errorf("at %v: a call is served %q after %v, want %q after %v", s.at, serve.AccessKeyID, waits, s.gets, wait)
 		}
-		if s.brings == (answer{}) {
+		if !asks {
 			continue
 		}
 		if serve, _ := p.call(now); s.gets != "" && p.held.CanExpire && now.After(p.held.Expires) && serve.Expires.Before(wallClock(now.Add(2*time.Minute))) {

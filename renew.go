@@ -71,7 +71,8 @@ func (r *renewer) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 }
 
-// deny says that Bedrock answered 401 or 403 to a token that creds signed.
+// deny says that Bedrock answered 401 or 403 to a token that creds signed. It starts
+// the retrieval that is due then.
 func (r *renewer) deny(creds aws.Credentials) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,9 +84,10 @@ func (r *renewer) deny(creds aws.Credentials) {
 // retrieveIfDue starts a retrieval if the policy has it, with the context of no
 // caller. r.mu must be held.
 func (r *renewer) retrieveIfDue(now time.Time) {
-	if !r.policy.begin(now) {
+	if !r.policy.isDue(now) {
 		return
 	}
+	r.policy.begin(now)
 	this := &retrieval{done: make(chan struct{})}
 	r.last = this
 	go func() {

@@ -17,8 +17,8 @@ import (
 )
 
 // ProvideToken returns a token, for the Authorization header or the environment
-// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that runs
-// for longer than the token lasts should use a [Provider].
+// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that outlives
+// the token should use a [Provider].
 //
 // Errors match [ErrRegion], [ErrCredentials] or [ErrExpiry], or are those of ctx.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
@@ -118,13 +118,13 @@ func checkKeys(creds aws.Credentials) error {
 	} {
 		switch value := field.value; {
 		case value == "" && (temporary || field.name != "session token"):
-			return unusableError("the " + field.name + " is missing")
+			return notTakenError("the " + field.name + " is missing")
 		case strings.HasPrefix(value, "$"), strings.Trim(value, "\"'`") != value:
-			return unusableError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
+			return notTakenError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
 		}
 		for _, c := range []byte(field.value) {
 			if c < '!' || c > '~' {
-				return unusableError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
+				return notTakenError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
 			}
 		}
 	}
