@@ -163,7 +163,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 [profile process]
 credential_process = exit 1
 `)
-	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret"}
+	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_BEARER_TOKEN_BEDROCK": "not read"}
 	given := bedrocktoken.WithCredentialsProvider(static("given", "secret", ""))
 	for name, test := range map[string]struct {
 		env  map[string]string
