@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
 // The hosts of Bedrock's endpoints in a region.

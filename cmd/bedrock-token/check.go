@@ -20,7 +20,7 @@ import (
 
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
 // A cause is why an endpoint may not accept a token, and what to do about it.

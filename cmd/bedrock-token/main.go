@@ -24,8 +24,8 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/aws/smithy-go/logging"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/buildinfo"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/buildinfo"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
 const usage = `Usage: bedrock-token [flags]

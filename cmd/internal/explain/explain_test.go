@@ -37,7 +37,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
 const (
