@@ -26,8 +26,12 @@ import (
 // Error returns a line that says what was wrong and, where that is known, a second
 // one that says what to do. Both are bounded and show no secrets. The profile is
 // the one that the command was given, or empty.
-func Error(err error, profile string) string {
-	all := rules(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")))
+func Error(err error, profile string) string { return Running("", err, profile) }
+
+// Running is [Error] for a command that goes on running: it gets other flags and
+// another environment only when it is started again.
+func Running(command string, err error, profile string) string {
+	all := rules(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")), command)
 	first := all[slices.IndexFunc(all, func(r rule) bool { return r.seen })]
 	return strings.TrimSuffix(oneLine(first.says)+"\n"+oneLine(first.advice), "\n")
 }
@@ -49,7 +53,7 @@ type rule struct {
 
 // rules returns the rules for err. The first that was seen counts, and the last one
 // always is.
-func rules(err error, profile string) []rule {
+func rules(err error, profile, command string) []rule {
 	var (
 		source        = sourceOf(err)
 		text, refused = cause(err, source)
@@ -68,9 +72,13 @@ func rules(err error, profile string) []rule {
 		tilde, path = unexpanded()
 		oneKey      = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
 	)
+	setKeys := "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
+	if command != "" {
+		setKeys = "Sign in with aws login or aws sso login, or write keys into the shared credentials file; " +
+			"or restart " + command + " with -profile or with keys in its environment."
+	}
 	const (
 		setRegion = "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
-		setKeys   = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, sign in with aws login or aws sso login, or name a profile with -profile."
 	)
 	signIn := func(command string) string {
 		switch {
