@@ -2,15 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -147,15 +154,11 @@ func TestExpirationOfCredentials(t *testing.T) {
 }
 
 // serveSTS starts an STS that gives a role the access key ID which assume returns,
-// or refuses it if that is empty. It adds the Authorization of each request to
-// authorizations.
-func serveSTS(t *testing.T, assume func(serialNumber, code string) (accessKeyID string), authorizations ...*[]string) {
+// or refuses it if that is empty.
+func serveSTS(t *testing.T, assume func(r *http.Request) (accessKeyID string)) {
 	sts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, list := range authorizations {
-			*list = append(*list, r.Header.Get("Authorization"))
-		}
 		w.Header().Set("Content-Type", "text/xml")
-		accessKeyID := assume(r.FormValue("SerialNumber"), r.FormValue("TokenCode"))
+		accessKeyID := assume(r)
 		if accessKeyID == "" {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `<ErrorResponse><Error><Code>AccessDenied</Code><Message>MultiFactorAuthentication failed,
@@ -172,6 +175,9 @@ func serveSTS(t *testing.T, assume func(serialNumber, code string) (accessKeyID 
 	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
 }
 
+// afterTheCode names keys after the MFA code for which they are given.
+func afterTheCode(r *http.Request) string { return "ASIA" + r.FormValue("TokenCode") }
+
 const mfaConfig = `
 [profile team]
 region = us-east-1
@@ -185,13 +191,25 @@ aws_secret_access_key = secret
 role_arn = arn:aws:iam::123456789012:role/team
 source_profile = me
 mfa_serial = arn:aws:iam::123456789012:mfa/me
+[profile short]
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = me
+mfa_serial = arn:aws:iam::123456789012:mfa/me
+duration_seconds = 900
+[profile long]
+role_arn = arn:aws:iam::123456789012:role/team
+source_profile = me
+mfa_serial = arn:aws:iam::123456789012:mfa/me
+duration_seconds = 7200
 `
 
 const prompt = "MFA code for arn:aws:iam::123456789012:mfa/me: "
 
 func TestMFA(t *testing.T) {
-	serveSTS(t, func(serialNumber, code string) string {
-		if serialNumber == "arn:aws:iam::123456789012:mfa/me" && code == "123456" {
+	var durations []string
+	serveSTS(t, func(r *http.Request) string {
+		durations = append(durations, r.FormValue("DurationSeconds"))
+		if r.FormValue("SerialNumber") == "arn:aws:iam::123456789012:mfa/me" && r.FormValue("TokenCode") == "123456" {
 			return "ASIAROLE"
 		}
 		return ""
@@ -209,7 +227,7 @@ func TestMFA(t *testing.T) {
 	for typed, says := range map[string]string{
 		"":         "\nbedrock-token: no MFA code was given\nRun it in a terminal and type the code.\n",
 		"\n":       "\nbedrock-token: no MFA code was given\nRun it in a terminal and type the code.\n",
-		"000000\n": "bedrock-token: STS answered: AccessDenied: MultiFactorAuthentication failed, invalid MFA one time pass code.\n",
+		"000000\n": "bedrock-token: STS answered: AccessDenied: MultiFactorAuthentication failed, invalid MFA one time pass code.\nTry again with a new code.\n",
 	} {
 		got := runWith(t, typed, "-profile", "team")
 		if got.status != 1 || got.stdout != "" || !strings.HasPrefix(got.stderr, prompt) || !strings.Contains(got.stderr, says) || strings.Count(got.stderr, "\n") > 3 {
@@ -217,13 +235,19 @@ func TestMFA(t *testing.T) {
 		}
 	}
 
-	asJSON := runWith(t, "123456", "-profile", "team", "-json")
-	var fields struct{ Expiration time.Time }
-	if err := json.Unmarshal([]byte(asJSON.stdout), &fields); err != nil {
-		t.Fatalf("got %+v, error %v", asJSON, err)
+	durations = nil
+	for _, profile := range []string{"team", "short", "long"} {
+		asJSON := runWith(t, "123456", "-profile", profile, "-region", "us-east-1", "-json")
+		var fields struct{ Expiration time.Time }
+		if err := json.Unmarshal([]byte(asJSON.stdout), &fields); err != nil {
+			t.Fatalf("got %+v, error %v", asJSON, err)
+		}
+		if left := time.Until(fields.Expiration); left < 59*time.Minute || left > time.Hour {
+			t.Errorf("expires in %v, want the hour that the role's credentials have", left)
+		}
 	}
-	if left := time.Until(fields.Expiration); left < 59*time.Minute || left > time.Hour {
-		t.Errorf("expires in %v, want the hour that the role's credentials have", left)
+	if want := []string{"3600", "900", "7200"}; !slices.Equal(durations, want) {
+		t.Errorf("asked for %q seconds, want %q", durations, want)
 	}
 	// What can be seen to be wrong is, before anybody types.
 	for _, test := range []struct {
@@ -251,7 +275,7 @@ func TestMFASilentService(t *testing.T) {
 	defer sts.Close()
 	awstest.WriteConfig(t, mfaConfig)
 	awstest.Set(t, map[string]string{"AWS_ENDPOINT_URL_STS": sts.URL, "AWS_MAX_ATTEMPTS": "1"})
-	if got, want := runWith(t, "123456\n", "-profile", "team"), (result{"", prompt + "bedrock-token: STS did not answer\n", 1}); got != want {
+	if got, want := runWith(t, "123456\n", "-profile", "team"), (result{"", prompt + "bedrock-token: STS did not answer\nCheck the network and HTTPS_PROXY, or try again later.\n", 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -260,7 +284,10 @@ func TestMFASilentService(t *testing.T) {
 // than. The token is for the region that was given.
 func TestMFATwoRegions(t *testing.T) {
 	var scopes []string
-	serveSTS(t, func(_, code string) string { return "ASIA" + code }, &scopes)
+	serveSTS(t, func(r *http.Request) string {
+		scopes = append(scopes, r.Header.Get("Authorization"))
+		return afterTheCode(r)
+	})
 	awstest.WriteConfig(t, mfaConfig+"[default]\nregion = ap-south-1\n")
 	got := runWith(t, "123456\n", "-profile", "team", "-region", "eu-west-1")
 	accept(t, strings.TrimSpace(got.stdout), "eu-west-1", "ASIA123456", "role/secret")
@@ -280,7 +307,7 @@ func TestMFATwoRegions(t *testing.T) {
 
 // A person may take an hour to find the device that shows the code.
 func TestMFAUnhurried(t *testing.T) {
-	serveSTS(t, func(_, code string) string { return "ASIA" + code })
+	serveSTS(t, afterTheCode)
 	awstest.WriteConfig(t, mfaConfig)
 	synctest.Test(t, func(t *testing.T) {
 		stdin, terminal := io.Pipe()
@@ -296,45 +323,33 @@ func TestMFAUnhurried(t *testing.T) {
 	})
 }
 
+// What is wrong stands in one line, what to do about it in a second. Package
+// explain's tests have the words.
 func TestFailures(t *testing.T) {
-	awstest.WriteConfig(t, `
-[profile bad-region]
-region = us_east_1
-aws_access_key_id = AKIAME
-aws_secret_access_key = secret
-`)
-	keys := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey}
-	expiring := func(at string) map[string]string {
-		return map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_CREDENTIAL_EXPIRATION": at}
-	}
 	tests := map[string]struct {
 		env    map[string]string
 		args   []string
 		status int
 		says   []string
 	}{
-		"no region":             {keys, nil, 1, []string{"no region", "-region", "AWS_REGION"}},
-		"bad region in profile": {nil, []string{"-profile", "bad-region"}, 1, []string{`"us_east_1"`, "-region"}},
-		"no credentials":        {nil, []string{"-region", "us-east-1"}, 1, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID", "-profile"}},
-		"line break in secret":  {map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey + "\n"}, []string{"-region", "us-east-1"}, 1, []string{"secret access key contains", "line break"}},
-		"no such profile":       {nil, []string{"-profile", "nobody"}, 1, []string{`"nobody"`, "-profile"}},
-		"bad AWS_REGION":        {map[string]string{"AWS_REGION": "us_east_1"}, nil, 1, []string{`"us_east_1"`, "AWS_REGION"}},
-		"expired":               {expiring("2020-01-02T03:04:05Z"), []string{"-region", "us-east-1"}, 1, []string{"expired at 2020-01-02T03:04:05Z"}},
-		"unreadable expiration": {expiring("soon"), []string{"-region", "us-east-1"}, 1, []string{`AWS_CREDENTIAL_EXPIRATION is "soon"`}},
+		"no region":      {nil, nil, 1, []string{"no region", "-region"}},
+		"bad AWS_REGION": {map[string]string{"AWS_REGION": "us_east_1"}, nil, 1, []string{`"us_east_1"`, "such as us-east-1."}},
+		"no credentials": {map[string]string{"AWS_ACCESS_KEY_ID": ""}, []string{"-region", "us-east-1"}, 1, []string{"only one of", "Set the other one too."}},
+		"CA bundle":      {map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, []string{"-region", "us-east-1", "-check"}, 1, []string{"/does/not/exist", "AWS_CA_BUNDLE"}},
 
-		"expiry seen first": {nil, []string{"-expiry", "13h", "-profile", "ghost"}, 2, []string{"13h0m0s", "1s to 12h"}},
+		"expiry seen first": {nil, []string{"-expiry", "13h", "-profile", "ghost"}, 2, []string{"13h0m0s", "30m or 12h"}},
 		"region seen first": {nil, []string{"-region", "us east", "-profile", "ghost"}, 2, []string{`"us east"`}},
-		"bad region":        {keys, []string{"-region", "us east"}, 2, []string{`"us east"`, "us-east-1"}},
-		"expiry too long":   {keys, []string{"-region", "us-east-1", "-expiry", "12h1s"}, 2, []string{"12h0m1s", "1s to 12h"}},
-		"expiry of 0":       {keys, []string{"-region", "us-east-1", "-expiry", "0"}, 2, []string{"0s", "1s to 12h"}},
-		"expiry of no unit": {keys, []string{"-region", "us-east-1", "-expiry", "3600"}, 2, []string{`"3600"`, "-h"}},
-		"unknown flag":      {keys, []string{"-regoin", "us-east-1"}, 2, []string{"-regoin", "-h"}},
-		"no value":          {keys, []string{"-region"}, 2, []string{"-region", "-h"}},
-		"odd flag":          {keys, []string{"-a\nb\r\nc"}, 2, []string{"-a b c", "-h"}},
-		"long argument":     {keys, []string{strings.Repeat("x", 1000)}, 2, []string{`"xxx`, "-h"}},
-		"argument, version": {keys, []string{"-version", "x"}, 2, []string{`"x"`, "-h"}},
-		"argument":          {keys, []string{"us-east-1"}, 2, []string{`"us-east-1"`, "-h"}},
+		"bad region":        {nil, []string{"-region", "US-EAST-1"}, 2, []string{`"US-EAST-1"`, "such as us-east-1."}},
+		"expiry of 0":       {nil, []string{"-region", "us-east-1", "-expiry", "0"}, 2, []string{"0s", "30m or 12h"}},
+		"expiry of no unit": {nil, []string{"-region", "us-east-1", "-expiry", "3600"}, 2, []string{`"3600"`, "-h"}},
+		"unknown flag":      {nil, []string{"-regoin", "us-east-1"}, 2, []string{"-regoin", "-h"}},
+		"no value":          {nil, []string{"-region"}, 2, []string{"-region", "-h"}},
+		"odd flag":          {nil, []string{"-a\nb\r\nc"}, 2, []string{"-a b c", "-h"}},
+		"long argument":     {nil, []string{strings.Repeat("x", 1000)}, 2, []string{`"xxx`, "-h"}},
+		"argument, version": {nil, []string{"-version", "x"}, 2, []string{`"x"`, "-h"}},
+		"check and JSON":    {nil, []string{"-check", "-json"}, 2, []string{"-check and -json", "-h"}},
 	}
+	awstest.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey})
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
@@ -342,8 +357,8 @@ aws_secret_access_key = secret
 			if got.status != test.status || got.stdout != "" {
 				t.Errorf("got %+v, want status %d and nothing on standard output", got, test.status)
 			}
-			if lines := strings.Count(got.stderr, "\n"); lines < 1 || lines > 2 || len(got.stderr) > 400 {
-				t.Errorf("not one or two lines:\n%s", got.stderr)
+			if strings.Count(got.stderr, "\n") != 2 || len(got.stderr) > 400 {
+				t.Errorf("not two lines:\n%s", got.stderr)
 			}
 			for _, part := range test.says {
 				if !strings.Contains(got.stderr, part) {
@@ -381,7 +396,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken pi
 
 func TestBrokenOutput(t *testing.T) {
 	awstest.Set(t, map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_REGION": "us-east-1"})
-	for _, args := range [][]string{nil, {"-json"}, {"-version"}, {"-check", "-region", "useast1"}} { // where no endpoint is, so none is asked
+	for _, args := range [][]string{nil, {"-json"}, {"-version"}, {"-check"}} {
 		var stderr strings.Builder
 		if status := run(t.Context(), args, strings.NewReader(""), brokenWriter{}, &stderr); status != 1 || !strings.Contains(stderr.String(), "broken pipe") {
 			t.Errorf("%v: status %d, %q", args, status, stderr.String())
@@ -391,7 +406,7 @@ func TestBrokenOutput(t *testing.T) {
 
 // Two roles that each ask for a code, and both codes in one go.
 func TestTwoMFACodes(t *testing.T) {
-	serveSTS(t, func(_, code string) string { return "ASIA" + code })
+	serveSTS(t, afterTheCode)
 	awstest.WriteConfig(t, `
 [profile outer]
 region = us-east-1
@@ -482,4 +497,63 @@ aws_secret_access_key = secret
 			}
 		}, "-profile", "team")
 	})
+}
+
+// Bedrock is found behind a company's proxy, whose certificate authority is named
+// as for the AWS SDK.
+func TestCheckBehindAProxy(t *testing.T) {
+	certificate := awstest.Certificate(t, controlPlane, runtimeHost, mantle)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(newBedrock())
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are meant to fail
+	server.StartTLS()
+	defer server.Close()
+	// An HTTPS proxy that leads to the server, whatever it is asked for.
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		there, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil || r.Method != http.MethodConnect {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer there.Close()
+		here, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer here.Close()
+		io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
+		go io.Copy(there, here)
+		io.Copy(here, there)
+	}))
+	defer proxy.Close()
+	address := strings.TrimPrefix(proxy.URL, "http://")
+	withPassword := "http://me:password@" + address
+
+	for name, test := range map[string]struct {
+		env    map[string]string
+		status int
+		says   string // three times
+		once   string
+	}{
+		"accepted":     {map[string]string{"HTTPS_PROXY": withPassword, "AWS_CA_BUNDLE": bundle}, 0, ": accepted\n", "Proxy: " + address + "\n"},
+		"refused":      {map[string]string{"HTTPS_PROXY": withPassword, "AWS_CA_BUNDLE": bundle, "AWS_SECRET_ACCESS_KEY": "another/secret"}, 1, ": refused: 40", "do not belong together"},
+		"no authority": {map[string]string{"HTTPS_PROXY": withPassword}, 1, ": no answer: tls: failed to verify certificate: ", "likely cause: the authority of the certificate"},
+		"no way":       {map[string]string{"HTTPS_PROXY": "http://me:password@127.0.0.1:1"}, 1, ": no answer: proxyconnect tcp: ", "likely cause: the network does not let the request through"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "NO_PROXY": "", "no_proxy": "", "https_proxy": ""}
+			maps.Copy(env, test.env)
+			got := runCommand(t, env, "", "-check", "-region", "us-east-1")
+			if got.status != test.status || got.stderr != "" || strings.Count(got.stdout, test.says) != 3 || strings.Count(got.stdout, test.once) != 1 {
+				t.Errorf("got %+v", got)
+			}
+			if strings.Contains(got.stdout, "bedrock-api-key-") || strings.Contains(got.stdout, "pass") {
+				t.Errorf("a secret is shown:\n%s", got.stdout)
+			}
+		})
+	}
 }
