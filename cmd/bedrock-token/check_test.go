@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -184,6 +185,9 @@ func TestCheckNamesTheCause(t *testing.T) {
 	certificate := func(err error) func(string) error {
 		return always(&tls.CertificateVerificationError{Err: err, UnverifiedCertificates: []*x509.Certificate{{Issuer: pkix.Name{CommonName: "Corp CA"}}}})
 	}
+	half := awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)), Request: r}, nil
+	})
 	all := []string{controlPlane, runtimeHost, mantle}
 	const (
 		notAuthorized = "User: arn:aws:sts::123456789012:assumed-role/team/me is not authorized to perform: bedrock:CallWithBearerToken on resource: * "
@@ -210,8 +214,8 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"organization":          {refusal(notAuthorized + "because no service control policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no service control policy gives|in the organization's service control policies"},
 		"boundary":              {refusal(notAuthorized + "because no permissions boundary allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no permissions boundary gives|in the identity's permissions boundary"},
 		"VPC endpoint":          {refusal(notAuthorized + "because no VPC endpoint policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no VPC endpoint policy gives|in the policy of the VPC endpoint"},
-		"denied":                {refusal(notAuthorized + "with an explicit deny"), false, ": refused: 403", 3, "a policy denies|find the Deny in the identity's policies"},
-		"denied somewhere":      {refusal(notAuthorized + "with an explicit deny in a service control policy"), false, ": refused: 403", 3, "a service control policy denies|find the Deny in the organization's"},
+		"denied":                {refusal(notAuthorized + "with an explicit deny"), false, ": refused: 403", 3, "a Deny in the policies forbids|find it in the identity's policies"},
+		"denied somewhere":      {refusal(notAuthorized + "with an explicit deny in a service control policy"), false, ": refused: 403", 3, "a Deny in the service control policy forbids|find it in the organization's"},
 		"long reason":           {refusal(strings.Repeat("xxxx ", 99) + "xxxxyz"), false, "xxxxy\"\n", 3, unknown},
 		"invalid format":        {refusal("Invalid API Key format: Must start with pre-defined prefix"), false, ": refused: 403", 3, permission},
 		"valid API key":         {refusal("Authentication failed: Please make sure your API Key is valid."), false, ": refused: 403", 3, unknown},
@@ -236,6 +240,7 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"a proxy leads away":    {answer(302, ""), false, ": no verdict: 302 Found \"\"\n", 3, proxy},
 		"a proxy shows a token": {answer(403, "<b>"+echo+"</b>"), false, ": no verdict: 403 Forbidden \"<b>***", 3, proxy},
 
+		"half an answer":    {half, false, ": no answer: unexpected EOF\n", 3, network},
 		"no host":           {failing(noSuchHost, all...), false, "no such host\n", 3, network},
 		"no Mantle":         {failing(noSuchHost, mantle), true, ": no answer: dial tcp: lookup " + mantle + ": no such host\n", 1, nothing},
 		"no control plane":  {failing(noSuchHost, controlPlane), true, ": no answer: dial tcp: lookup " + controlPlane + ": no such host\n", 1, nothing},
@@ -278,8 +283,8 @@ func TestCheckSaysWhatIsSet(t *testing.T) {
 		return token
 	}
 	const (
-		variable = "AWS_BEARER_TOKEN_BEDROCK is set, to "
-		sent     = ". It is not used here, but the AWS SDKs and other clients send it whatever the code says.\n"
+		variable = "AWS_BEARER_TOKEN_BEDROCK holds "
+		sent     = ". The check does not use it, but the AWS SDKs and other clients send it whatever the code says.\n"
 		neither  = variable + "something that is neither a token nor a long-term API key" + sent
 		keys     = "The keys in the environment come before AWS_PROFILE. To use the profile, give -profile or unset the keys.\n"
 	)

@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {
 		main()
 	}
+	for _, variable := range []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"} {
+		os.Unsetenv(variable)
+	}
 	os.Exit(awstest.Main(m))
 }
 
@@ -132,27 +135,6 @@ aws_secret_access_key = team/secret
 	}
 }
 
-// Of credentials that expire before the token, it is their expiration that counts.
-func TestExpirationOfCredentials(t *testing.T) {
-	expiration := time.Now().UTC().Add(2 * time.Minute).Truncate(time.Second)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(map[string]any{"AccessKeyId": accessKeyID, "SecretAccessKey": secretKey, "Token": "session", "Expiration": expiration})
-	}))
-	defer server.Close()
-	for name, env := range map[string]map[string]string{
-		"container":   {"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL},
-		"environment": {"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_CREDENTIAL_EXPIRATION": expiration.Format(time.RFC3339)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			awstest.Set(t, env)
-			got := runWith(t, "", "-json", "-region", "us-east-1")
-			if want := `"expiration":"` + expiration.Format(time.RFC3339) + `"`; got.status != 0 || !strings.Contains(got.stdout, want) {
-				t.Errorf("got %+v, want %s", got, want)
-			}
-		})
-	}
-}
-
 // serveSTS starts an STS that gives a role the access key ID which assume returns,
 // or refuses it if that is empty.
 func serveSTS(t *testing.T, assume func(r *http.Request) (accessKeyID string)) {
@@ -178,37 +160,31 @@ func serveSTS(t *testing.T, assume func(r *http.Request) (accessKeyID string)) {
 // afterTheCode names keys after the MFA code for which they are given.
 func afterTheCode(r *http.Request) string { return "ASIA" + r.FormValue("TokenCode") }
 
+// Roles that ask for codes: two of the profile me, one of another role.
 const mfaConfig = `
+[profile me]
+aws_access_key_id = AKIAME
+aws_secret_access_key = secret
 [profile team]
 region = us-east-1
 role_arn = arn:aws:iam::123456789012:role/team
 source_profile = me
 mfa_serial = arn:aws:iam::123456789012:mfa/me
-[profile me]
-aws_access_key_id = AKIAME
-aws_secret_access_key = secret
 [profile nowhere]
 role_arn = arn:aws:iam::123456789012:role/team
 source_profile = me
 mfa_serial = arn:aws:iam::123456789012:mfa/me
-[profile short]
-role_arn = arn:aws:iam::123456789012:role/team
-source_profile = me
-mfa_serial = arn:aws:iam::123456789012:mfa/me
-duration_seconds = 900
-[profile long]
-role_arn = arn:aws:iam::123456789012:role/team
-source_profile = me
-mfa_serial = arn:aws:iam::123456789012:mfa/me
-duration_seconds = 7200
+[profile outer]
+region = us-east-1
+role_arn = arn:aws:iam::123456789012:role/outer
+source_profile = team
+mfa_serial = arn:aws:iam::123456789012:mfa/outer
 `
 
 const prompt = "MFA code for arn:aws:iam::123456789012:mfa/me: "
 
 func TestMFA(t *testing.T) {
-	var durations []string
 	serveSTS(t, func(r *http.Request) string {
-		durations = append(durations, r.FormValue("DurationSeconds"))
 		if r.FormValue("SerialNumber") == "arn:aws:iam::123456789012:mfa/me" && r.FormValue("TokenCode") == "123456" {
 			return "ASIAROLE"
 		}
@@ -235,19 +211,13 @@ func TestMFA(t *testing.T) {
 		}
 	}
 
-	durations = nil
-	for _, profile := range []string{"team", "short", "long"} {
-		asJSON := runWith(t, "123456", "-profile", profile, "-region", "us-east-1", "-json")
-		var fields struct{ Expiration time.Time }
-		if err := json.Unmarshal([]byte(asJSON.stdout), &fields); err != nil {
-			t.Fatalf("got %+v, error %v", asJSON, err)
-		}
-		if left := time.Until(fields.Expiration); left < 59*time.Minute || left > time.Hour {
-			t.Errorf("expires in %v, want the hour that the role's credentials have", left)
-		}
+	asJSON := runWith(t, "123456", "-profile", "team", "-json")
+	var fields struct{ Expiration time.Time }
+	if err := json.Unmarshal([]byte(asJSON.stdout), &fields); err != nil {
+		t.Fatalf("got %+v, error %v", asJSON, err)
 	}
-	if want := []string{"3600", "900", "7200"}; !slices.Equal(durations, want) {
-		t.Errorf("asked for %q seconds, want %q", durations, want)
+	if left := time.Until(fields.Expiration); left < 59*time.Minute || left > time.Hour {
+		t.Errorf("expires in %v, want the hour that the role's credentials have", left)
 	}
 	// What can be seen to be wrong is, before anybody types.
 	for _, test := range []struct {
@@ -302,6 +272,24 @@ func TestMFATwoRegions(t *testing.T) {
 	// The default profile's region is another's.
 	if got := runWith(t, "123456\n", "-profile", "nowhere"); got.status != 1 || !strings.Contains(got.stderr, "no region is set") {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// A role is asked for an hour, as by the library, unless the profile says otherwise.
+func TestMFADuration(t *testing.T) {
+	var asked []string
+	serveSTS(t, func(r *http.Request) string {
+		asked = append(asked, r.FormValue("DurationSeconds"))
+		return afterTheCode(r)
+	})
+	for _, setting := range []string{"", "duration_seconds = 900", "duration_seconds = 7200"} {
+		awstest.WriteConfig(t, mfaConfig+"[profile team]\n"+setting)
+		if got := runWith(t, "123456", "-profile", "team"); got.status != 0 {
+			t.Fatalf("%s: got %+v", setting, got)
+		}
+	}
+	if want := []string{"3600", "900", "7200"}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %q seconds, want %q", asked, want)
 	}
 }
 
@@ -407,26 +395,13 @@ func TestBrokenOutput(t *testing.T) {
 // Two roles that each ask for a code, and both codes in one go.
 func TestTwoMFACodes(t *testing.T) {
 	serveSTS(t, afterTheCode)
-	awstest.WriteConfig(t, `
-[profile outer]
-region = us-east-1
-role_arn = arn:aws:iam::123456789012:role/outer
-source_profile = inner
-mfa_serial = arn:aws:iam::123456789012:mfa/outer
-[profile inner]
-role_arn = arn:aws:iam::123456789012:role/inner
-source_profile = me
-mfa_serial = arn:aws:iam::123456789012:mfa/inner
-[profile me]
-aws_access_key_id = AKIAME
-aws_secret_access_key = secret
-`)
+	awstest.WriteConfig(t, mfaConfig)
 	got := runWith(t, "111111\n222222\n", "-profile", "outer")
 	if got.status != 0 || strings.Count(got.stderr, "MFA code for ") != 2 {
 		t.Fatalf("got %+v", got)
 	}
 	last := "ASIA222222"
-	if strings.Index(got.stderr, "mfa/outer") < strings.Index(got.stderr, "mfa/inner") {
+	if strings.Index(got.stderr, "mfa/outer") < strings.Index(got.stderr, "mfa/me") {
 		last = "ASIA111111" // the outer role asked first
 	}
 	accept(t, strings.TrimSpace(got.stdout), "us-east-1", last, "role/secret")
@@ -445,15 +420,7 @@ func TestInterrupt(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(release)
-	awstest.WriteConfig(t, `
-[profile team]
-role_arn = arn:aws:iam::123456789012:role/team
-source_profile = me
-mfa_serial = arn:aws:iam::123456789012:mfa/me
-[profile me]
-aws_access_key_id = AKIAME
-aws_secret_access_key = secret
-`)
+	awstest.WriteConfig(t, mfaConfig)
 	awstest.Set(t, map[string]string{"AWS_REGION": "us-east-1", "AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL, runMain: "yes"})
 
 	interrupt := func(t *testing.T, waiting func(ctx context.Context, stderr io.Reader), args ...string) {
@@ -545,7 +512,7 @@ func TestCheckBehindAProxy(t *testing.T) {
 		"no way":       {map[string]string{"HTTPS_PROXY": "http://me:password@127.0.0.1:1"}, 1, ": no answer: proxyconnect tcp: ", "likely cause: the network does not let the request through"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey, "NO_PROXY": "", "no_proxy": "", "https_proxy": ""}
+			env := map[string]string{"AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey}
 			maps.Copy(env, test.env)
 			got := runCommand(t, env, "", "-check", "-region", "us-east-1")
 			if got.status != test.status || got.stderr != "" || strings.Count(got.stdout, test.says) != 3 || strings.Count(got.stdout, test.once) != 1 {

@@ -52,25 +52,21 @@ func TestMain(m *testing.M) {
 	os.Exit(awstest.Main(m))
 }
 
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
 // home makes a home directory in which a person has signed in before, and profiles
 // that give no credentials, most of them because something is wrong. It returns the
 // variables that lead there.
 func home(t *testing.T) map[string]string {
 	t.Helper()
 	home := t.TempDir()
-	write := func(file string, content any) {
-		text, ok := content.(string)
-		if !ok {
-			encoded, err := json.Marshal(content)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = string(encoded)
-		}
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	write := func(file string, text []byte) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, text, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,7 +99,7 @@ func home(t *testing.T) map[string]string {
 	} {
 		text += "[profile " + profile + "]\n" + strings.ReplaceAll(lines, "; ", "\n") + "\n"
 	}
-	write(filepath.Join(home, "config"), text)
+	write(filepath.Join(home, "config"), []byte(text))
 
 	future, past := time.Now().Add(time.Hour).UTC().Format(time.RFC3339), time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 	for session, token := range map[string]map[string]string{
@@ -111,28 +107,14 @@ func home(t *testing.T) map[string]string {
 		"https://example.com/expired": {"accessToken": "token", "expiresAt": past},
 		"expired":                     {"accessToken": "token", "expiresAt": past, "refreshToken": "r", "clientId": "c", "clientSecret": "s"},
 	} {
-		file, err := ssocreds.StandardCachedTokenFilepath(session)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(filepath.Join(home, ".aws", "sso", "cache", filepath.Base(file)), token)
+		file := must(ssocreds.StandardCachedTokenFilepath(session))
+		write(filepath.Join(home, ".aws", "sso", "cache", filepath.Base(file)), must(json.Marshal(token)))
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := logincreds.StandardCachedTokenFilepath("arn:aws:sts::123456789012:assumed-role/team/me", home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(file, map[string]any{
+	key := must(x509.MarshalECPrivateKey(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
+	write(must(logincreds.StandardCachedTokenFilepath("arn:aws:sts::123456789012:assumed-role/team/me", home)), must(json.Marshal(map[string]any{
 		"accessToken": map[string]string{"accessKeyId": "a", "secretAccessKey": "s", "sessionToken": "t", "accountId": "123456789012", "expiresAt": past},
-		"clientId":    "c", "refreshToken": "r", "dpopKey": string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})),
-	})
+		"clientId":    "c", "refreshToken": "r", "dpopKey": string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key})),
+	})))
 	return map[string]string{
 		"HOME": home, "USERPROFILE": home, "AWS_CONFIG_FILE": filepath.Join(home, "config"), "AWS_LOGIN_CACHE_DIRECTORY": home,
 		"REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1", failToken: "",
@@ -248,7 +230,6 @@ func TestError(t *testing.T) {
 		"none, unreachable":      {nil, "", metadata, nil, none},
 		"none, silent":           {nil, "", metadata, silent, none},
 		"none, 403":              {nil, "", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in"},
-		"none, no role":          {nil, "", metadata, ec2(answer(404, "", ""), nil), "no AWS credentials were found: the EC2 metadata service answered with status 404 Not Found|Sign in"},
 		"none, running":          {running, "", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in with aws login or aws sso login, or write keys into the shared credentials file; or restart some-server with -profile or with keys in its environment."},
 		"none, role alone":       {nil, "role-alone", "", nil, "|Sign in with aws login or aws sso login, set AWS"},
 		"one key":                {env("AWS_SECRET_ACCESS_KEY", secretKey), "", "", nil, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set|Set the other one too."},
@@ -264,7 +245,6 @@ func TestError(t *testing.T) {
 
 		"STS, unreachable":     {nil, "role", sts, nil, "STS cannot be reached: dial tcp "},
 		"STS, a page":          {nil, "role", sts, answer(500, "text/html", page), "STS answered with status 500 Internal Server Error" + later},
-		"STS, not XML":         {nil, "role", sts, answer(502, "text/html", "<p>Bad Gateway &nbsp;\x1b"), "STS answered with status 502 Bad Gateway" + later},
 		"STS, nothing":         {nil, "role", sts, answer(407, "", ""), "STS answered with status 407 Proxy Authentication Required" + role},
 		"STS, 200 and a page":  {nil, "role", sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "no valid credentials: operation error STS: AssumeRole, "},
 		"STS, denied":          {nil, "role", sts, denied("AccessDenied", "not authorized to perform: sts:AssumeRole"), "STS answered: AccessDenied: not authorized to perform: sts:AssumeRole" + role},
@@ -273,13 +253,10 @@ func TestError(t *testing.T) {
 		"STS quotes a request": {nil, "role", sts, denied("SignatureDoesNotMatch", "GET X-Amz-Security-Token=short-session"), "STS answered: SignatureDoesNotMatch: GET X-Amz-***" + role},
 
 		"container, a page":         {nil, "", container, answer(403, "text/html", page), theEndpoint + "answered with status 403 Forbidden" + pod},
-		"container, JSON as text":   {nil, "", container, answer(400, "text/plain", keys), theEndpoint + "answered with status 400 Bad Request" + pod},
-		"container, other JSON":     {nil, "", container, answer(404, "application/json", keys), theEndpoint + "answered with status 404 Not Found" + pod},
 		"container, not JSON":       {nil, "", container, answer(404, "application/json", page), "no valid credentials: the container's credentials endpoint, deserialization failed, "},
 		"container, 200 and a page": {nil, "", container, answer(200, "text/html", page), "no valid credentials: the container's credentials endpoint, deserialization failed, "},
 		"container, keys in JSON":   {nil, "", container, refusal(400, "Denied", keys), theEndpoint + "answered: Denied: {"},
 		"container, long JSON":      {nil, "", container, refusal(400, "Denied", strings.Repeat("no ", 2000)), theEndpoint + "answered: Denied: no no no "},
-		"container, no message":     {nil, "", container, refusal(400, "Denied", ""), theEndpoint + "answered: Denied" + pod},
 		"container below a role":    {nil, "role-over-ecs", container, refusal(400, "Denied", "no"), theEndpoint + "answered: Denied: no" + pod},
 
 		"EC2, 429":               {nil, "", metadata, answer(429, "", ""), theService + "answered with status 429 Too Many Requests" + later},
@@ -297,7 +274,6 @@ func TestError(t *testing.T) {
 		"SSO, never signed in": {nil, "sso-never", "", nil, "no valid credentials: the SSO session has expired or is invalid: failed to read cached SSO token file, open "},
 		"SSO, session ended":   {nil, "sso-ended", sso, nil, "no valid credentials: the SSO session has expired or is invalid" + ssoLogin + `"sso-ended".`},
 		"OIDC, unreachable":    {nil, "sso-expired", oidc, nil, "SSO OIDC cannot be reached: dial tcp "},
-		"OIDC, 503":            {nil, "sso-expired", oidc, refusal(503, "InternalServerException", "no"), "SSO OIDC answered: InternalServerException" + later},
 		"OIDC, 429":            {nil, "sso-expired", oidc, refusal(429, "SlowDownException", "no"), "SSO OIDC answered: SlowDownException" + later},
 		"OIDC, session ended":  {nil, "sso-expired", oidc, refusal(400, "InvalidGrantException", ""), "SSO OIDC answered: InvalidGrantException" + ssoLogin + `"sso-expired".`},
 
