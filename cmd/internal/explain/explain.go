@@ -5,6 +5,7 @@ package explain
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,6 +105,7 @@ func explain(err error, profile, command string) (says, advice string) {
 		{errors.Is(err, bedrocktoken.ErrExpiry), "Give -expiry a time such as 30m or 12h."},
 		{has("cannot load the AWS config: open ") || has("CA bundle"), fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
 		{has("cannot load the AWS config: "), "Correct it in the environment or in the shared config files."},
+		{errors.As(err, new(*tls.CertificateVerificationError)), "If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE or the profile's ca_bundle."},
 		{outage && answered, "Try again later."},
 		{outage, "Check the network and HTTPS_PROXY, or try again later."},
 		{has("access key") || has("session token is"), "Set all values of the same credentials again, the session token of temporary ones included" + restart + "."},

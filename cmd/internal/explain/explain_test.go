@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -205,6 +206,10 @@ func TestError(t *testing.T) {
 		handler http.HandlerFunc // nobody listens if it is nil
 		want    string           // how the lines begin, between which | stands
 	}
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are meant to fail
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
 	home := home(t)
 	for name, test := range map[string]failure{
 		"no region":        {withKeys("REGION", ""), "", "", nil, "no region is set|Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."},
@@ -243,14 +248,15 @@ func TestError(t *testing.T) {
 		"process, expired":       {nil, "process-expired", "", nil, "no valid credentials: "},
 		"no web identity":        {env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/team", "AWS_WEB_IDENTITY_TOKEN_FILE", "/does/not/exist"), "", "", nil, "no valid credentials: failed to retrieve jwt from provide source, unable to read file at /does/not/exist: open /does/not/exist: "},
 
-		"STS, unreachable":     {nil, "role", sts, nil, "STS cannot be reached: dial tcp "},
-		"STS, a page":          {nil, "role", sts, answer(500, "text/html", page), "STS answered with status 500 Internal Server Error" + later},
-		"STS, nothing":         {nil, "role", sts, answer(407, "", ""), "STS answered with status 407 Proxy Authentication Required" + role},
-		"STS, 200 and a page":  {nil, "role", sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "no valid credentials: operation error STS: AssumeRole, "},
-		"STS, denied":          {nil, "role", sts, denied("AccessDenied", "not authorized to perform: sts:AssumeRole"), "STS answered: AccessDenied: not authorized to perform: sts:AssumeRole" + role},
-		"STS, throttled":       {nil, "role", sts, denied("Throttling", "Rate exceeded"), "STS answered: Throttling: Rate exceeded" + later},
-		"STS quotes a key":     {nil, "role", sts, denied("AccessDenied", secretKey), "STS answered: AccessDenied: ***" + role},
-		"STS quotes a request": {nil, "role", sts, denied("SignatureDoesNotMatch", "GET X-Amz-Security-Token=short-session"), "STS answered: SignatureDoesNotMatch: GET X-Amz-***" + role},
+		"STS, another authority": {env(sts, secure.URL), "role", "", nil, "STS cannot be reached: tls: failed to verify certificate: |If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE"},
+		"STS, unreachable":       {nil, "role", sts, nil, "STS cannot be reached: dial tcp "},
+		"STS, a page":            {nil, "role", sts, answer(500, "text/html", page), "STS answered with status 500 Internal Server Error" + later},
+		"STS, nothing":           {nil, "role", sts, answer(407, "", ""), "STS answered with status 407 Proxy Authentication Required" + role},
+		"STS, 200 and a page":    {nil, "role", sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "no valid credentials: operation error STS: AssumeRole, "},
+		"STS, denied":            {nil, "role", sts, denied("AccessDenied", "not authorized to perform: sts:AssumeRole"), "STS answered: AccessDenied: not authorized to perform: sts:AssumeRole" + role},
+		"STS, throttled":         {nil, "role", sts, denied("Throttling", "Rate exceeded"), "STS answered: Throttling: Rate exceeded" + later},
+		"STS quotes a key":       {nil, "role", sts, denied("AccessDenied", secretKey), "STS answered: AccessDenied: ***" + role},
+		"STS quotes a request":   {nil, "role", sts, denied("SignatureDoesNotMatch", "GET X-Amz-Security-Token=short-session"), "STS answered: SignatureDoesNotMatch: GET X-Amz-***" + role},
 
 		"container, a page":         {nil, "", container, answer(403, "text/html", page), theEndpoint + "answered with status 403 Forbidden" + pod},
 		"container, not JSON":       {nil, "", container, answer(404, "application/json", page), "no valid credentials: the container's credentials endpoint, deserialization failed, "},
