@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -248,6 +249,7 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"one does not":      {failing(always(context.DeadlineExceeded), runtimeHost), false, ": accepted\n", 2, network},
 		"no way to all":     {failing(always(context.DeadlineExceeded), all...), false, ": no answer: context deadline exceeded\n", 3, network},
 		"another authority": {failing(certificate(x509.UnknownAuthorityError{}), all...), false, ": no answer: tls: ", 3, `"CN=Corp CA", is not trusted here: a proxy on the way has its own, or AWS_CA_BUNDLE lacks Amazon's|AWS_CA_BUNDLE`},
+		"odd authority":     {failing(certificate(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), all...), false, ": no answer: tls: ", 3, `"CN=Corp CA", is not trusted here|AWS_CA_BUNDLE`},
 		"another host":      {failing(certificate(x509.HostnameError{Certificate: &x509.Certificate{}, Host: mantle}), all...), false, ": no answer: tls: ", 3, proxy},
 		"old certificate":   {failing(certificate(x509.CertificateInvalidError{Reason: x509.Expired}), all...), false, ": no answer: tls: ", 3, clock},
 		"no credentials":    {failing(always(bedrocktoken.ErrCredentials), all...), false, ": no answer: no valid credentials\n", 3, keys},
@@ -292,6 +294,10 @@ func TestCheckSaysWhatIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // on 2000-01-01
 		old = tokenOf(time.Hour, "eu-west-1")
 	})
+	without := func(token, parameter string) string {
+		decoded, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(token, "bedrock-api-key-"))
+		return "bedrock-api-key-" + base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(string(decoded), parameter, "X")))
+	}
 	for name, test := range map[string]struct {
 		env  map[string]string
 		want string
@@ -300,6 +306,9 @@ func TestCheckSaysWhatIsSet(t *testing.T) {
 		"token":             {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": tokenOf(12*time.Hour, "us-west-2")}, variable + "a token for us-west-2, signed with the access key ASIAOTHER, that expires at " + "20"},
 		"old token":         {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": old}, variable + "a token for eu-west-1, signed with the access key ASIAOTHER, that expired at 2000-01-01T01:00:00Z" + sent},
 		"half a token":      {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": old[:len(old)/2]}, neither},
+		"no prefix":         {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": strings.TrimPrefix(old, "bedrock-api-key-")}, neither},
+		"no date":           {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": without(old, "X-Amz-Date")}, neither},
+		"no credential":     {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": without(old, "X-Amz-Credential")}, neither},
 		"long-term key":     {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": "ABSKQmVkcm9ja0FQSUtleQ=="}, variable + "a long-term API key" + sent},
 		"profile":           {map[string]string{"AWS_PROFILE": "team"}, ""},
 		"profile, and keys": {map[string]string{"AWS_PROFILE": "team", "AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey}, keys},

@@ -277,7 +277,7 @@ func TestError(t *testing.T) {
 		"SSO, 401":             {nil, "sso", sso, refusal(401, "UnauthorizedException", "Session token not found or invalid"), "SSO answered: UnauthorizedException: Session token not found or invalid" + ssoLogin + `"sso".`},
 		"SSO, 403":             {nil, "sso", sso, refusal(403, "ForbiddenException", "No access"), "SSO answered: ForbiddenException: No access" + ssoRole},
 		"SSO below a role":     {nil, "role-over-sso", sso, refusal(401, "UnauthorizedException", "no"), `SSO answered: UnauthorizedException: no|Sign in with aws sso login, for the source_profile of "role-over-sso".`},
-		"SSO, never signed in": {nil, "sso-never", "", nil, "no valid credentials: the SSO session has expired or is invalid: failed to read cached SSO token file, open "},
+		"SSO, never signed in": {nil, "sso-never", "", nil, "no valid credentials: the SSO session has expired or is invalid: failed to read cached SSO token file, open " + ssoLogin},
 		"SSO, session ended":   {nil, "sso-ended", sso, nil, "no valid credentials: the SSO session has expired or is invalid" + ssoLogin + `"sso-ended".`},
 		"OIDC, unreachable":    {nil, "sso-expired", oidc, nil, "SSO OIDC cannot be reached: dial tcp "},
 		"OIDC, 429":            {nil, "sso-expired", oidc, refusal(429, "SlowDownException", "no"), "SSO OIDC answered: SlowDownException" + later},
@@ -346,6 +346,7 @@ func TestOtherErrors(t *testing.T) {
 	}{
 		{errors.New("no MFA code was given"), "no MFA code was given\nRun it in a terminal and type the code."},
 		{unsaved, unsaved.Error() + "\nLet this user read and write the file and its directory, or use keys from aws configure export-credentials."},
+		{errors.New("login session has expired"), "login session has expired\nSign in with aws login."},
 		{errors.New("a\x1b[31m\r\n\u202eb"), "a [31m b"},
 	} {
 		if got := explain.Error(test.err, ""); got != test.want {
