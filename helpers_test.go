@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -59,6 +58,13 @@ func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrockto
 		t.Fatal(err)
 	}
 	return provider
+}
+
+// signedBy ends the test unless token is signed for region with creds, which may have
+// expired.
+func signedBy(t testing.TB, token, region string, creds aws.Credentials) verify.Token {
+	t.Helper()
+	return accept(t, token, region, creds)
 }
 
 // accept ends the test if token is not signed for region with creds.
@@ -113,88 +119,6 @@ func (a *authority) token(t *testing.T, provider *bedrocktoken.Provider) (bearer
 		t.Fatal(err)
 	}
 	return token, verified
-}
-
-// A bench has a Provider in a bubble, and checks which credentials signed its tokens
-// and how long each call took.
-type bench struct {
-	*testing.T
-	authority
-	source   *awstest.Source
-	provider *bedrocktoken.Provider
-	over     chan struct{} // closed when the test ends
-}
-
-// onBench calls test with a bench. The source's credentials live for an hour.
-func onBench(t *testing.T, test func(b *bench)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		b := &bench{T: t, over: make(chan struct{})}
-		defer time.Sleep(time.Hour) // retrievals end meanwhile
-		defer close(b.over)
-		b.source = awstest.NewSource(b.hourLong)
-		b.provider = newProvider(t, b.source)
-		test(b)
-	})
-}
-
-// hourLong is the source's retrieve function at first.
-func (b *bench) hourLong(context.Context) (aws.Credentials, error) { return b.Issue(time.Hour), nil }
-
-// get checks that a call waits for that long and returns a token signed with the nth
-// credentials issued, counted from 0.
-func (b *bench) get(nth int, wait time.Duration) {
-	b.Helper()
-	asked := time.Now()
-	token, verified := b.token(b.T, b.provider)
-	if want := b.Nth(nth); verified.AccessKeyID != want.AccessKeyID || !token.Expires.Equal(want.Expires) {
-		b.Errorf("signed by %s until %v, want %s until %v", verified.AccessKeyID, token.Expires, want.AccessKeyID, want.Expires)
-	}
-	if waited := time.Since(asked); waited != wait {
-		b.Errorf("waited for %v, want %v", waited, wait)
-	}
-	if late := time.Since(verified.SigningTime); late >= time.Second {
-		b.Errorf("signed %v ago", late)
-	}
-}
-
-// fail checks that a call waits for that long and fails, and returns its error.
-func (b *bench) fail(wait time.Duration) error {
-	b.Helper()
-	asked := time.Now()
-	token, err := b.provider.Token(b.Context())
-	if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
-		b.Fatalf("got %q and error %v, want ErrCredentials", token, err)
-	}
-	if waited := time.Since(asked); waited != wait {
-		b.Errorf("waited for %v, want %v", waited, wait)
-	}
-	return err
-}
-
-// retrievals checks how many retrievals have begun.
-func (b *bench) retrievals(want int) {
-	b.Helper()
-	synctest.Wait()
-	if n := b.source.Calls(); n != want {
-		b.Errorf("%d retrievals, want %d", n, want)
-	}
-}
-
-// hang makes retrievals hang until the test ends or, if heedsContext is true, until
-// their context is done.
-func (b *bench) hang(heedsContext bool) {
-	b.source.Set(func(ctx context.Context) (aws.Credentials, error) {
-		if !heedsContext {
-			ctx = context.Background()
-		}
-		select {
-		case <-ctx.Done():
-			return aws.Credentials{}, ctx.Err()
-		case <-b.over:
-			return aws.Credentials{}, errRefused
-		}
-	})
 }
 
 func sleepUntil(moment time.Time) { time.Sleep(time.Until(moment)) }
