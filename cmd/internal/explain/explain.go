@@ -108,7 +108,7 @@ func explain(err error, profile, command string) (says, advice string) {
 		{errors.As(err, new(*tls.CertificateVerificationError)), "If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE or the profile's ca_bundle."},
 		{outage && answered, "Try again later."},
 		{outage, "Check the network and HTTPS_PROXY, or try again later."},
-		{has("access key") || has("session token is"), "Set all values of the same credentials again, the session token of temporary ones included" + restart + "."},
+		{has("access key") || has("the session token "), "Set all values of the same credentials again, with a session token if the access key ID begins with ASIA" + restart + "."},
 		{has("AWS_CREDENTIAL_EXPIRATION"), "Set it to the end of the keys in the environment, or unset it" + restart + "."},
 		{has("credentials expired"), "Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end" + restart + "."},
 		{denied, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."},

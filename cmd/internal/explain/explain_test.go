@@ -29,6 +29,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/credentials/logincreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/smithy-go"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
@@ -180,7 +181,7 @@ func TestError(t *testing.T) {
 		source   = "leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role|After aws login, "
 		later    = "|Try again later."
 		network  = "|Check the network and HTTPS_PROXY, or try again later."
-		again    = "|Set all values of the same credentials again, the session token of temporary ones included."
+		again    = "|Set all values of the same credentials again, with a session token if the access key ID begins with ASIA."
 		role     = "|Check the role's ARN and trust policy, and the keys or the web identity token that ask for it."
 		pod      = "|Check the role of the task or the pod."
 		ssoRole  = "|Give the profile the sso_account_id and sso_role_name of a role that is yours."
@@ -219,6 +220,8 @@ func TestError(t *testing.T) {
 		"no such profile":          {nil, "nobody", "", nil, `there is no profile "nobody"|Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles).`},
 		"long name":                {nil, strings.Repeat("ü", 1000), "", nil, `there is no profile "üüü`},
 		"tilde":                    {env("AWS_CONFIG_FILE", "~/config"), "nobody", "", nil, `AWS_CONFIG_FILE is "~/config", and nothing expands its ~|Set it to the full path of the file.`},
+		"tilde, no region":         {withKeys("REGION", "", "AWS_CONFIG_FILE", "~/config"), "", "", nil, `AWS_CONFIG_FILE is "~/config"`},
+		"tilde, none":              {env("AWS_SHARED_CREDENTIALS_FILE", "~/keys"), "", "", nil, `AWS_SHARED_CREDENTIALS_FILE is "~/keys"`},
 		"source_profile missing":   {nil, "role-of-ghost", "", nil, `there is no profile "ghost", which is to be a source_profile|Correct the source_profile`},
 		"source_profile itself":    {nil, "role-of-itself", "", nil, `the source_profile "role-of-itself" ` + source},
 		"source_profile, login":    {nil, "role-over-login", "", nil, `the source_profile "login" ` + source + "name a source_profile that has credential_process = aws configure export-credentials --profile \"login\" --format process."},
@@ -236,10 +239,11 @@ func TestError(t *testing.T) {
 		"none, silent":           {nil, "", metadata, silent, none},
 		"none, 403":              {nil, "", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in"},
 		"none, running":          {running, "", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in with aws login or aws sso login, or write keys into the shared credentials file; or restart some-server with -profile or with keys in its environment."},
-		"none, role alone":       {nil, "role-alone", "", nil, "|Sign in with aws login or aws sso login, set AWS"},
+		"none, role alone":       {nil, "role-alone", "", nil, none},
 		"one key":                {env("AWS_SECRET_ACCESS_KEY", secretKey), "", "", nil, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set|Set the other one too."},
-		"no session token":       {env("AWS_ACCESS_KEY_ID", "ASIAME", "AWS_SECRET_ACCESS_KEY", secretKey), "", "", nil, "no valid credentials: the session token is missing: an access key ID that begins with ASIA is that of temporary credentials" + again},
+		"no session token":       {env("AWS_ACCESS_KEY_ID", "ASIAME", "AWS_SECRET_ACCESS_KEY", secretKey), "", "", nil, "no valid credentials: the session token is missing" + again},
 		"keys with a line break": {withKeys("AWS_SECRET_ACCESS_KEY", secretKey+"\n"), "", "", nil, "no valid credentials: the secret access key contains a space, a line break"},
+		"keys in quotes":         {withKeys("AWS_SESSION_TOKEN", `"short-session"`), "", "", nil, "no valid credentials: the session token has quotes around it or begins with $: only a shell would replace them" + again},
 		"keys not expanded":      {withKeys("AWS_ACCESS_KEY_ID", "${AWS_ACCESS_KEY_ID}"), "", "", nil, "no valid credentials: the access key ID "},
 		"expired":                {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end."},
 		"expired, running":       {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z", failToken, "some-server"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end, and restart some-server"},
@@ -268,7 +272,7 @@ func TestError(t *testing.T) {
 		"EC2, 429":               {nil, "", metadata, answer(429, "", ""), theService + "answered with status 429 Too Many Requests" + later},
 		"EC2, role refused":      {nil, "", metadata, ec2(team, answer(200, "", `{"Code": "Denied", "Message": "ask later"}`)), theService + "answered: Denied: ask later|"},
 		"EC2, a page for a role": {nil, "", metadata, ec2(answer(200, "text/html", keys), nil), "no "},
-		"EC2 below a role":       {nil, "role-over-ec2", metadata, answer(403, "", ""), "|Sign in with aws login or aws sso login, set AWS"},
+		"EC2 below a role":       {nil, "role-over-ec2", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in"},
 
 		"SSO, unreachable":     {nil, "sso", sso, nil, "SSO cannot be reached: dial tcp "},
 		"SSO, 503":             {nil, "sso", sso, refusal(503, "ServiceUnavailableException", "no"), "SSO answered: ServiceUnavailableException: no" + later},
@@ -339,7 +343,7 @@ func TestError(t *testing.T) {
 
 // Others than the services and the files above: a terminal, a disk, anything.
 func TestOtherErrors(t *testing.T) {
-	unsaved := fmt.Errorf("save token: %w", &fs.PathError{Op: "open", Path: "/home/" + strings.Repeat("me/", 20) + "x.json", Err: fs.ErrPermission})
+	unsaved := &smithy.OperationError{ServiceID: "Signin", Err: &fs.PathError{Op: "open", Path: "/" + strings.Repeat("home/", 20) + "x.json", Err: fs.ErrPermission}}
 	for _, test := range []struct {
 		err  error
 		want string
