@@ -220,36 +220,29 @@ func refused(response *http.Response, message string) cause {
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && time.Since(date).Abs() > 5*time.Minute {
 		return wrongClock
 	}
-	var kind string
+	kind, where := "policy", ""
 	if named := policy.FindStringSubmatch(message); named != nil {
 		kind = named[1]
+	}
+	if kind != "policy" && kind != "identity-based policy" {
+		where = "the " + kind
 	}
 	message = strings.ToLower(message)
 	has := func(part string) bool { return strings.Contains(message, part) }
 	switch {
 	case has("explicit deny"):
-		return cause{"a Deny in the " + cmp.Or(kind, "policies") + " forbids CallWithBearerToken",
-			"find it in " + cmp.Or(places[kind], "the identity's policies, its permissions boundary or the organization's policies")}
+		return cause{"CallWithBearerToken is denied by " + cmp.Or(where, "a policy"),
+			"find the Deny in " + cmp.Or(where, "the identity's policies, its permissions boundary or the organization's policies")}
 	// The prefix, which "must start with pre-defined prefix" blames, is right.
 	case has("callwithbearertoken"), has("pre-defined prefix"):
-		return cause{"no " + cmp.Or(kind, "policy") + " gives the identity the permission bedrock:CallWithBearerToken (for Mantle, bedrock-mantle:CallWithBearerToken)",
-			"allow it in " + cmp.Or(places[kind], places["identity-based policy"]) + "; a condition on the type of the token must admit SHORT_TERM"}
+		return cause{"no " + kind + " gives the identity the permission bedrock:CallWithBearerToken (for Mantle, bedrock-mantle:CallWithBearerToken)",
+			"allow it in " + cmp.Or(where, "an IAM policy of the identity") + "; a condition on the type of the token must admit SHORT_TERM"}
 	case has("not yet"):
 		return wrongClock
 	case has("expired"), has("signature"), has("security token"), has("bearer token"):
 		return badKeys
 	}
 	return unknown
-}
-
-// places says where the policies are that AWS's messages name.
-var places = map[string]string{
-	"identity-based policy":   "an IAM policy of the identity, or in its permission set",
-	"session policy":          "the session policy, which whoever assumed the role gave with it",
-	"service control policy":  "the organization's service control policies",
-	"resource control policy": "the organization's resource control policies",
-	"permissions boundary":    "the identity's permissions boundary",
-	"VPC endpoint policy":     "the policy of the VPC endpoint",
 }
 
 // errorMessage returns the message of an error that has the form of Bedrock's, which

@@ -41,15 +41,18 @@ func explain(err error, profile, command string) (says, advice string) {
 		noProfile config.SharedConfigProfileNotExistError
 		file      *fs.PathError
 
-		source   = sourceOf(err)
-		text     = cause(err, source)
-		has      = func(part string) bool { return strings.Contains(text, part) }
-		missing  = errors.As(err, &noProfile)
-		unset    = errors.Is(err, bedrocktoken.ErrRegion) && !has(`"`) // it quotes one that is wrong
-		none     = strings.Contains(err.Error(), "no AWS credentials were found")
-		outage   = errors.Is(err, bedrocktoken.ErrOutage)
-		answered = statusOf(err) != 0 || errors.As(err, new(smithy.APIError))
-		denied   = errors.As(err, &file) && (errors.Is(err, fs.ErrPermission) || has("read-only file system"))
+		source    = sourceOf(err)
+		text      = cause(err, source)
+		has       = func(part string) bool { return strings.Contains(text, part) }
+		missing   = errors.As(err, &noProfile)
+		unset     = errors.Is(err, bedrocktoken.ErrRegion) && !has(`"`) // it quotes one that is wrong
+		none      = strings.Contains(err.Error(), "no AWS credentials were found")
+		outage    = errors.Is(err, bedrocktoken.ErrOutage)
+		answered  = statusOf(err) != 0 || errors.As(err, new(smithy.APIError))
+		untrusted = errors.As(err, new(*tls.CertificateVerificationError))
+		isSource  = errors.As(err, &noSource)
+		oneKey    = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
+		denied    = errors.As(err, &file) && (errors.Is(err, fs.ErrPermission) || has("read-only file system"))
 
 		restart, whose string
 		keys           = "Sign in with aws login or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with -profile."
@@ -75,54 +78,44 @@ func explain(err error, profile, command string) (says, advice string) {
 			return fmt.Sprintf("%s is %q, and nothing expands its ~", variable, path), "Set it to the full path of the file."
 		}
 	}
-	switch {
-	case unset:
-		return "no region is set", "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
-	case missing && errors.As(err, &noSource):
-		return fmt.Sprintf("there is no profile %q, which is to be a source_profile", noProfile.Profile), "Correct the source_profile in the shared config files."
-	case missing:
-		return fmt.Sprintf("there is no profile %q", noProfile.Profile),
-			"Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."
-	case errors.As(err, &noSource):
-		return fmt.Sprintf("the source_profile %q leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role", noSource.Profile),
-			fmt.Sprintf("After aws login, name a source_profile that has credential_process = aws configure export-credentials --profile %.80q --format process.", noSource.Profile)
-	case errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)):
-		return "the profile's role wants an MFA code, which cannot be asked for here", "Use aws login, or keys from aws configure export-credentials."
-	case has("no MFA code was given"):
-		return "no MFA code was given", "Run it in a terminal and type the code."
-	case none && (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == ""):
-		return "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too" + restart + "."
-	case none && answered:
-		return "no AWS credentials were found: " + text, keys
-	case none:
-		return "no AWS credentials were found", keys
-	}
 	for _, rule := range []struct {
-		seen   bool
-		advice string
+		seen         bool
+		says, advice string
 	}{
-		{errors.Is(err, bedrocktoken.ErrRegion), "Give the name of a region, such as us-east-1. It comes from -region, AWS_REGION, AWS_DEFAULT_REGION or the profile."},
-		{errors.Is(err, bedrocktoken.ErrExpiry), "Give -expiry a time such as 30m or 12h."},
-		{has("cannot load the AWS config: open ") || has("CA bundle"), fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
-		{has("cannot load the AWS config: "), "Correct it in the environment or in the shared config files."},
-		{errors.As(err, new(*tls.CertificateVerificationError)), "If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE or the profile's ca_bundle."},
-		{outage && answered, "Try again later."},
-		{outage, "Check the network and HTTPS_PROXY, or try again later."},
-		{has("access key") || has("the session token "), "Set all values of the same credentials again, with a session token if the access key ID begins with ASIA" + restart + "."},
-		{has("AWS_CREDENTIAL_EXPIRATION"), "Set it to the end of the keys in the environment, or unset it" + restart + "."},
-		{has("credentials expired"), "Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end" + restart + "."},
-		{denied, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."},
-		{source == "SSO" && answered && !has("UnauthorizedException"), "Give the profile the sso_account_id and sso_role_name of a role that is yours."},
-		{source == "SSO" || source == "SSO OIDC" || has("cached SSO token") || has("SSO session has expired"), "Sign in with aws sso login" + whose + "."},
-		{source == "Signin" || has("login token") || has("login session"), "Sign in with aws login" + whose + "."},
-		{has("MultiFactorAuthentication"), "Try again with a new code."},
-		{source == "STS" || has("jwt"), "Check the role's ARN and trust policy, and the keys or the web identity token that ask for it."},
-		{source == container, "Check the role of the task or the pod."},
-		{source == ec2, keys},
-		{has("credential_process: "), "Run the profile's credential_process by hand to see why."},
+		{unset, "no region is set", "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."},
+		{errors.Is(err, bedrocktoken.ErrRegion), text, "Give the name of a region, such as us-east-1. It comes from -region, AWS_REGION, AWS_DEFAULT_REGION or the profile."},
+		{errors.Is(err, bedrocktoken.ErrExpiry), text, "Give -expiry a time such as 30m or 12h."},
+		{missing && isSource, fmt.Sprintf("there is no profile %q, which is to be a source_profile", noProfile.Profile), "Correct the source_profile in the shared config files."},
+		{missing, fmt.Sprintf("there is no profile %q", noProfile.Profile), "Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."},
+		{isSource, fmt.Sprintf("the source_profile %q leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role", noSource.Profile),
+			fmt.Sprintf("After aws login, name a source_profile that has credential_process = aws configure export-credentials --profile %.80q --format process.", noSource.Profile)},
+		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here", "Use aws login, or keys from aws configure export-credentials."},
+		{has("cannot load the AWS config: open ") || has("CA bundle"), text, fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
+		{has("cannot load the AWS config: "), text, "Correct it in the environment or in the shared config files."},
+
+		{none && oneKey, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too" + restart + "."},
+		{none && answered, "no AWS credentials were found: " + text, keys},
+		{none, "no AWS credentials were found", keys},
+		{has("access key") || has("the session token "), text, "Set all values of the same credentials again, with a session token if the access key ID begins with ASIA" + restart + "."},
+		{has("AWS_CREDENTIAL_EXPIRATION"), text, "Set it to the end of the keys in the environment, or unset it" + restart + "."},
+		{has("no MFA code was given"), "no MFA code was given", "Run it in a terminal and type the code."},
+
+		{untrusted, text, "If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE or the profile's ca_bundle."},
+		{outage && answered, text, "Try again later."},
+		{outage, text, "Check the network and HTTPS_PROXY, or try again later."},
+		{has("credentials expired"), text, "Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end" + restart + "."},
+		{denied, text, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."},
+		{source == "SSO" && answered && !has("UnauthorizedException"), text, "Give the profile the sso_account_id and sso_role_name of a role that is yours."},
+		{source == "SSO" || source == "SSO OIDC" || has("cached SSO token") || has("SSO session has expired"), text, "Sign in with aws sso login" + whose + "."},
+		{source == "Signin" || has("login token") || has("login session"), text, "Sign in with aws login" + whose + "."},
+		{has("MultiFactorAuthentication"), text, "Try again with a new code."},
+		{source == "STS" || has("jwt"), text, "Check the role's ARN and trust policy, and the keys or the web identity token that ask for it."},
+		{source == container, text, "Check the role of the task or the pod."},
+		{source == ec2, text, keys},
+		{has("credential_process: "), text, "Run the profile's credential_process by hand to see why."},
 	} {
 		if rule.seen {
-			return text, rule.advice
+			return rule.says, rule.advice
 		}
 	}
 	return text, ""
