@@ -34,7 +34,7 @@ func Running(command string, err error, profile string) string {
 }
 
 // explain returns what was wrong, and what to do about it, which may be empty. The
-// text is what err says, for what is not worded here.
+// first rule that applies counts.
 func explain(err error, profile, command string) (says, advice string) {
 	var (
 		noSource  config.SharedConfigAssumeRoleError
@@ -103,8 +103,9 @@ func explain(err error, profile, command string) (says, advice string) {
 		{untrusted, text, "If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE or the profile's ca_bundle."},
 		{outage && answered, text, "Try again later."},
 		{outage, text, "Check the network and HTTPS_PROXY, or try again later."},
-		{has("credentials expired"), text, "Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end" + restart + "."},
+		{has("credentials expired"), text, "Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set" + restart + "."},
 		{denied, text, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."},
+		{has(" answered with status ") && source != container && source != ec2, text, "AWS gives a reason, so a proxy on the way answered: let it pass requests to AWS."},
 		{source == "SSO" && answered && !has("UnauthorizedException"), text, "Give the profile the sso_account_id and sso_role_name of a role that is yours."},
 		{source == "SSO" || source == "SSO OIDC" || has("cached SSO token") || has("SSO session has expired"), text, "Sign in with aws sso login" + whose + "."},
 		{source == "Signin" || has("login token") || has("login session"), text, "Sign in with aws login" + whose + "."},

@@ -179,6 +179,7 @@ func TestError(t *testing.T) {
 		region   = "|Give the name of a region, such as us-east-1. It comes from -region, AWS_REGION, AWS_DEFAULT_REGION or the profile."
 		correct  = "|Correct it in the environment or in the shared config files."
 		source   = "leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role|After aws login, "
+		proxy    = "|AWS gives a reason, so a proxy on the way answered: let it pass requests to AWS."
 		later    = "|Try again later."
 		network  = "|Check the network and HTTPS_PROXY, or try again later."
 		again    = "|Set all values of the same credentials again, with a session token if the access key ID begins with ASIA."
@@ -245,8 +246,8 @@ func TestError(t *testing.T) {
 		"keys with a line break": {withKeys("AWS_SECRET_ACCESS_KEY", secretKey+"\n"), "", "", nil, "no valid credentials: the secret access key contains a space, a line break"},
 		"keys in quotes":         {withKeys("AWS_SESSION_TOKEN", `"short-session"`), "", "", nil, "no valid credentials: the session token has quotes around it or begins with $: only a shell would replace them" + again},
 		"keys not expanded":      {withKeys("AWS_ACCESS_KEY_ID", "${AWS_ACCESS_KEY_ID}"), "", "", nil, "no valid credentials: the access key ID "},
-		"expired":                {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end."},
-		"expired, running":       {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z", failToken, "some-server"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end, and restart some-server"},
+		"expired":                {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set."},
+		"expired, running":       {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z", failToken, "some-server"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set, and restart some-server if they are in its environment."},
 		"unreadable expiration":  {withKeys("AWS_CREDENTIAL_EXPIRATION", "soon"), "", "", nil, `no valid credentials: AWS_CREDENTIAL_EXPIRATION is "soon", not a time such as 2006-01-02T15:04:05Z|Set it to the end of the keys`},
 		"process":                {nil, "process", "", nil, "no valid credentials: credential_process: exit status 3|Run the profile's credential_process by hand to see why."},
 		"process, expired":       {nil, "process-expired", "", nil, "no valid credentials: "},
@@ -255,7 +256,7 @@ func TestError(t *testing.T) {
 		"STS, another authority": {env(sts, secure.URL), "role", "", nil, "STS cannot be reached: tls: failed to verify certificate: |If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE"},
 		"STS, unreachable":       {nil, "role", sts, nil, "STS cannot be reached: dial tcp "},
 		"STS, a page":            {nil, "role", sts, answer(500, "text/html", page), "STS answered with status 500 Internal Server Error" + later},
-		"STS, nothing":           {nil, "role", sts, answer(407, "", ""), "STS answered with status 407 Proxy Authentication Required" + role},
+		"STS, nothing":           {nil, "role", sts, answer(407, "", ""), "STS answered with status 407 Proxy Authentication Required" + proxy},
 		"STS, 200 and a page":    {nil, "role", sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "no valid credentials: operation error STS: AssumeRole, "},
 		"STS, denied":            {nil, "role", sts, denied("AccessDenied", "not authorized to perform: sts:AssumeRole"), "STS answered: AccessDenied: not authorized to perform: sts:AssumeRole" + role},
 		"STS, throttled":         {nil, "role", sts, denied("Throttling", "Rate exceeded"), "STS answered: Throttling: Rate exceeded" + later},
@@ -274,18 +275,19 @@ func TestError(t *testing.T) {
 		"EC2, a page for a role": {nil, "", metadata, ec2(answer(200, "text/html", keys), nil), "no "},
 		"EC2 below a role":       {nil, "role-over-ec2", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in"},
 
-		"SSO, unreachable":     {nil, "sso", sso, nil, "SSO cannot be reached: dial tcp "},
-		"SSO, 503":             {nil, "sso", sso, refusal(503, "ServiceUnavailableException", "no"), "SSO answered: ServiceUnavailableException: no" + later},
-		"SSO, 429":             {nil, "sso", sso, refusal(429, "TooManyRequestsException", "slow"), "SSO answered: TooManyRequestsException: slow" + later},
-		"SSO, a page":          {nil, "sso", sso, answer(500, "text/html", page), "SSO answered with status 500 Internal Server Error" + later},
-		"SSO, 401":             {nil, "sso", sso, refusal(401, "UnauthorizedException", "Session token not found or invalid"), "SSO answered: UnauthorizedException: Session token not found or invalid" + ssoLogin + `"sso".`},
-		"SSO, 403":             {nil, "sso", sso, refusal(403, "ForbiddenException", "No access"), "SSO answered: ForbiddenException: No access" + ssoRole},
-		"SSO below a role":     {nil, "role-over-sso", sso, refusal(401, "UnauthorizedException", "no"), `SSO answered: UnauthorizedException: no|Sign in with aws sso login, for the source_profile of "role-over-sso".`},
-		"SSO, never signed in": {nil, "sso-never", "", nil, "no valid credentials: the SSO session has expired or is invalid: failed to read cached SSO token file, open " + ssoLogin},
-		"SSO, session ended":   {nil, "sso-ended", sso, nil, "no valid credentials: the SSO session has expired or is invalid" + ssoLogin + `"sso-ended".`},
-		"OIDC, unreachable":    {nil, "sso-expired", oidc, nil, "SSO OIDC cannot be reached: dial tcp "},
-		"OIDC, 429":            {nil, "sso-expired", oidc, refusal(429, "SlowDownException", "no"), "SSO OIDC answered: SlowDownException" + later},
-		"OIDC, session ended":  {nil, "sso-expired", oidc, refusal(400, "InvalidGrantException", ""), "SSO OIDC answered: InvalidGrantException" + ssoLogin + `"sso-expired".`},
+		"SSO, unreachable":       {nil, "sso", sso, nil, "SSO cannot be reached: dial tcp "},
+		"SSO, 503":               {nil, "sso", sso, refusal(503, "ServiceUnavailableException", "no"), "SSO answered: ServiceUnavailableException: no" + later},
+		"SSO, 429":               {nil, "sso", sso, refusal(429, "TooManyRequestsException", "slow"), "SSO answered: TooManyRequestsException: slow" + later},
+		"SSO, a page of a proxy": {nil, "sso", sso, answer(403, "text/html", page), "SSO answered with status 403 Forbidden" + proxy},
+		"SSO, a page":            {nil, "sso", sso, answer(500, "text/html", page), "SSO answered with status 500 Internal Server Error" + later},
+		"SSO, 401":               {nil, "sso", sso, refusal(401, "UnauthorizedException", "Session token not found or invalid"), "SSO answered: UnauthorizedException: Session token not found or invalid" + ssoLogin + `"sso".`},
+		"SSO, 403":               {nil, "sso", sso, refusal(403, "ForbiddenException", "No access"), "SSO answered: ForbiddenException: No access" + ssoRole},
+		"SSO below a role":       {nil, "role-over-sso", sso, refusal(401, "UnauthorizedException", "no"), `SSO answered: UnauthorizedException: no|Sign in with aws sso login, for the source_profile of "role-over-sso".`},
+		"SSO, never signed in":   {nil, "sso-never", "", nil, "no valid credentials: the SSO session has expired or is invalid: failed to read cached SSO token file, open " + ssoLogin},
+		"SSO, session ended":     {nil, "sso-ended", sso, nil, "no valid credentials: the SSO session has expired or is invalid" + ssoLogin + `"sso-ended".`},
+		"OIDC, unreachable":      {nil, "sso-expired", oidc, nil, "SSO OIDC cannot be reached: dial tcp "},
+		"OIDC, 429":              {nil, "sso-expired", oidc, refusal(429, "SlowDownException", "no"), "SSO OIDC answered: SlowDownException" + later},
+		"OIDC, session ended":    {nil, "sso-expired", oidc, refusal(400, "InvalidGrantException", ""), "SSO OIDC answered: InvalidGrantException" + ssoLogin + `"sso-expired".`},
 
 		"sign-in, never":         {nil, "login-never", "", nil, "no valid credentials: load login token: token file not found, please reauthenticate" + awsLogin + `"login-never".`},
 		"sign-in, 503":           {nil, "login", signin, refusal(503, "InternalServerException", "no"), "Signin answered: InternalServerException: no" + later},
