@@ -100,8 +100,8 @@ func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOp
 	cfg, err := config.LoadDefaultConfig(ctx, append(opts, hour)...)
 	for _, source := range cfg.ConfigSources {
 		shared, _ := source.(config.SharedConfig)
-		if given := shared.RoleDurationSeconds; given != nil && *given <= 15*time.Minute {
-			return config.LoadDefaultConfig(ctx, opts...) // the SDK drops it, since 15 minutes are its default
+		if given := shared.RoleDurationSeconds; given != nil && *given < 16*time.Minute {
+			return config.LoadDefaultConfig(ctx, opts...) // the SDK drops it, for its default of 15 minutes
 		}
 	}
 	return cfg, err
