@@ -254,7 +254,7 @@ func TestError(t *testing.T) {
 		"no web identity":        {env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/team", "AWS_WEB_IDENTITY_TOKEN_FILE", "/does/not/exist"), "", "", nil, "no valid credentials: failed to retrieve jwt from provide source, unable to read file at /does/not/exist: open /does/not/exist: "},
 
 		"STS, another authority": {env(sts, secure.URL), "role", "", nil, "STS cannot be reached: tls: failed to verify certificate: |If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE"},
-		"STS, unreachable":       {nil, "role", sts, nil, "STS cannot be reached: dial tcp "},
+		"STS, unreachable":       {nil, "role", sts, nil, "STS cannot be reached: dial tcp " + network},
 		"STS, a page":            {nil, "role", sts, answer(500, "text/html", page), "STS answered with status 500 Internal Server Error" + later},
 		"STS, nothing":           {nil, "role", sts, answer(407, "", ""), "STS answered with status 407 Proxy Authentication Required" + proxy},
 		"STS, 200 and a page":    {nil, "role", sts, answer(200, "text/html", "<p>Sign in &nbsp;"), "no valid credentials: operation error STS: AssumeRole, "},
@@ -275,7 +275,7 @@ func TestError(t *testing.T) {
 		"EC2, a page for a role": {nil, "", metadata, ec2(answer(200, "text/html", keys), nil), "no "},
 		"EC2 below a role":       {nil, "role-over-ec2", metadata, answer(403, "", ""), "no AWS credentials were found: the EC2 metadata service answered with status 403 Forbidden|Sign in"},
 
-		"SSO, unreachable":       {nil, "sso", sso, nil, "SSO cannot be reached: dial tcp "},
+		"SSO, unreachable":       {nil, "sso", sso, nil, "SSO cannot be reached: dial tcp " + network},
 		"SSO, 503":               {nil, "sso", sso, refusal(503, "ServiceUnavailableException", "no"), "SSO answered: ServiceUnavailableException: no" + later},
 		"SSO, 429":               {nil, "sso", sso, refusal(429, "TooManyRequestsException", "slow"), "SSO answered: TooManyRequestsException: slow" + later},
 		"SSO, a page of a proxy": {nil, "sso", sso, answer(403, "text/html", page), "SSO answered with status 403 Forbidden" + proxy},
@@ -285,7 +285,7 @@ func TestError(t *testing.T) {
 		"SSO below a role":       {nil, "role-over-sso", sso, refusal(401, "UnauthorizedException", "no"), `SSO answered: UnauthorizedException: no|Sign in with aws sso login, for the source_profile of "role-over-sso".`},
 		"SSO, never signed in":   {nil, "sso-never", "", nil, "no valid credentials: the SSO session has expired or is invalid: failed to read cached SSO token file, open " + ssoLogin},
 		"SSO, session ended":     {nil, "sso-ended", sso, nil, "no valid credentials: the SSO session has expired or is invalid" + ssoLogin + `"sso-ended".`},
-		"OIDC, unreachable":      {nil, "sso-expired", oidc, nil, "SSO OIDC cannot be reached: dial tcp "},
+		"OIDC, unreachable":      {nil, "sso-expired", oidc, nil, "SSO OIDC cannot be reached: dial tcp " + network},
 		"OIDC, 429":              {nil, "sso-expired", oidc, refusal(429, "SlowDownException", "no"), "SSO OIDC answered: SlowDownException" + later},
 		"OIDC, session ended":    {nil, "sso-expired", oidc, refusal(400, "InvalidGrantException", ""), "SSO OIDC answered: InvalidGrantException" + ssoLogin + `"sso-expired".`},
 
