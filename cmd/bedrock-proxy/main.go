@@ -38,8 +38,8 @@ import (
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/buildinfo"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/buildinfo"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
 const usage = `Usage: bedrock-proxy [flags]

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
 // The hosts of Bedrock's endpoints in a region.
@@ -199,7 +199,7 @@ func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case r.Context().Err() != nil: // the caller has gone: 499 is for the log, as nginx has it
 		w.WriteHeader(499)
-	case errors.Is(err, bedrocktoken.ErrCredentials) && explain.Temporary(err):
+	case errors.Is(err, bedrocktoken.ErrOutage):
 		w.Header().Set("Retry-After", "5")
 		fail(w, http.StatusServiceUnavailable, "api_error", explain.Error(err, p.profile))
 	case errors.Is(err, bedrocktoken.ErrCredentials):

@@ -19,8 +19,8 @@ import (
 
 	"github.com/aws/smithy-go"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
 )
 
 // The path decides where a request goes.
