@@ -97,9 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	case flags.NArg() > 0:
 		return fail(wrongUsage, problem{fmt.Sprintf("unexpected argument %.80q", flags.Arg(0)), "All settings are flags: see bedrock-proxy -h."})
 	case *version:
-		if _, err := fmt.Fprintln(stdout, buildinfo.Version("bedrock-proxy")); err != nil {
-			return fail(failure, err)
-		}
+		fmt.Fprintln(stdout, buildinfo.Version("bedrock-proxy"))
 		return success
 	}
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -137,25 +138,21 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	switch host := (&url.URL{Host: r.Host}).Hostname(); {
 	case r.URL.Host != "", r.Method == http.MethodConnect, r.Method == http.MethodTrace: // the answer to TRACE would show the token
-		fail(w, http.StatusBadRequest, "invalid_request_error", problem{"this is not a forward proxy, and serves neither CONNECT nor TRACE",
-			"Make its address a client's base URL, and not HTTP_PROXY or HTTPS_PROXY."})
+		fail(w, http.StatusBadRequest, "this is not a forward proxy", "Use its address as a client's base URL, not as HTTP_PROXY or HTTPS_PROXY.")
 	case p.origins.Check(unsafe) != nil:
-		fail(w, http.StatusForbidden, "permission_error", problem{"web pages may not use this proxy",
-			"Call it from a program that is no browser, such as the page's server."})
+		fail(w, http.StatusForbidden, "web pages may not use this proxy", "Call it from a program that is not a browser.")
 	case p.key == "" && !isLoopback(host): // a web page can make a name of its own lead here
-		fail(w, http.StatusForbidden, "permission_error", problem{fmt.Sprintf("the Host header is %.100q", r.Host),
-			"Use localhost or a loopback address. To use another name, as from a container, restart bedrock-proxy with " + keyVariable + " set, and send this key."})
+		fail(w, http.StatusForbidden, fmt.Sprintf("the Host header is %.100q", r.Host),
+			"Use localhost or a loopback address; or restart bedrock-proxy with "+keyVariable+" set, and send that key.")
 	case !p.authorized(r):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		fail(w, http.StatusUnauthorized, "authentication_error", problem{"the key is missing or wrong",
-			"Send the key of " + keyVariable + " as a bearer token or in X-Api-Key."})
+		fail(w, http.StatusUnauthorized, "the key is missing or wrong", "Send the key of "+keyVariable+" as a bearer token or in X-Api-Key.")
 	case routeOf(r.URL) == nil:
 		var prefixes []string
 		for _, route := range routes {
 			prefixes = append(prefixes, route.prefix)
 		}
-		fail(w, http.StatusNotFound, "not_found_error", problem{fmt.Sprintf("unknown path %.200q", r.URL.EscapedPath()),
-			"Those served begin with " + strings.Join(prefixes, ", ") + "."})
+		fail(w, http.StatusNotFound, "unknown path", "Those served begin with "+strings.Join(prefixes, ", ")+".")
 	default:
 		// Bedrock may answer before it has the whole body. Without this net/http would
 		// then read the rest itself, and the transport would break off the answer.
@@ -199,29 +196,23 @@ func (p *proxy) rewrite(r *httputil.ProxyRequest) {
 
 // unanswered answers when Bedrock did not.
 func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
-	var network net.Error
-	var certificate *tls.CertificateVerificationError
-	unreachable := fmt.Sprintf("%s cannot be reached: %v", r.URL.Host, err)
-	switch {
+	switch unreachable := fmt.Sprintf("%s cannot be reached: %v", r.URL.Host, err); {
 	case r.Context().Err() != nil: // the caller has gone: 499 is for the log, as nginx has it
 		w.WriteHeader(499)
 	case errors.Is(err, bedrocktoken.ErrCredentials) && explain.Temporary(err):
 		w.Header().Set("Retry-After", "5")
-		fail(w, http.StatusServiceUnavailable, "api_error", errors.New(explain.Running("bedrock-proxy", err, p.profile)))
+		fail(w, http.StatusServiceUnavailable, explain.Running("bedrock-proxy", err, p.profile), "")
 	case errors.Is(err, bedrocktoken.ErrCredentials):
 		// A person has to act. Tools that are told to try again do so for minutes, and
 		// show nothing meanwhile.
 		w.Header().Set("X-Should-Retry", "false")
-		fail(w, http.StatusForbidden, "permission_error", errors.New(explain.Running("bedrock-proxy", err, p.profile)))
-	case errors.As(err, &certificate):
-		fail(w, http.StatusBadGateway, "api_error", problem{unreachable,
-			"If a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE set to the file of its certificate authority."})
-	case errors.Is(err, bedrocktoken.ErrEndpoint), errors.As(err, &network):
-		fail(w, http.StatusBadGateway, "api_error", problem{unreachable,
-			"Check the network, HTTPS_PROXY and -endpoint. Not every region has each of Bedrock's endpoints."})
+		fail(w, http.StatusForbidden, explain.Running("bedrock-proxy", err, p.profile), "")
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		fail(w, http.StatusBadGateway, unreachable, "If a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE set to its authority's.")
+	case errors.Is(err, bedrocktoken.ErrEndpoint), errors.As(err, new(net.Error)):
+		fail(w, http.StatusBadGateway, unreachable, "Check the network, HTTPS_PROXY and -endpoint. Not every region has each of Bedrock's endpoints.")
 	default: // err is not shown: it can quote what Bedrock sent
-		fail(w, http.StatusBadGateway, "api_error", problem{r.URL.Host + " gave no valid answer",
-			"Try again. If it stays, check whether HTTPS_PROXY and -endpoint lead to Bedrock."})
+		fail(w, http.StatusBadGateway, r.URL.Host+" gave no valid answer", "Try again. If it stays, check whether HTTPS_PROXY and -endpoint lead to Bedrock.")
 	}
 }
 
@@ -232,14 +223,15 @@ func (p *proxy) notRenewed(err error) {
 }
 
 // fail answers with an error in which the clients of OpenAI, Anthropic and AWS
-// all find the message.
-func fail(w http.ResponseWriter, status int, kind string, err error) {
-	message := "bedrock-proxy: " + err.Error()
+// all find the message: what is wrong and, unless that says it, what to do.
+func fail(w http.ResponseWriter, status int, what, advice string) {
+	kinds := map[int]string{400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+	message := strings.TrimSuffix("bedrock-proxy: "+what+"\n"+advice, "\n")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{
 		"type":    "error",
-		"error":   map[string]string{"type": kind, "message": message},
+		"error":   map[string]string{"type": cmp.Or(kinds[status], "api_error"), "message": message},
 		"message": message,
 	})
 }
