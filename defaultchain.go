@@ -2,10 +2,10 @@ package bedrocktoken
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -13,31 +13,35 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/smithy-go/logging"
 )
 
 // A chain retrieves credentials from the SDK's default chain for a fixed profile
-// and the region of the services that it asks. Each Retrieve but the first reloads
-// the configuration, so that it sees changed files and does not wait behind an
-// earlier retrieval that hangs.
+// and the region of the services that it asks. It loads a config for each retrieval,
+// so that it sees changed files and does not wait behind an earlier retrieval that
+// hangs.
 type chain struct {
-	region, profile string
+	region  string
+	profile string // "" if the environment has credentials
+	named   bool   // whether somebody named the profile, so that it must exist
 
-	// The first retrieval uses the config that NewProvider loaded: a second load
-	// would find nothing in a pipe, and may take seconds.
-	loaded atomic.Pointer[aws.Config]
+	// What NewProvider loaded serves a retrieval that begins at once: a second load
+	// would find nothing in a file that is a pipe.
+	loaded   atomic.Pointer[aws.Config]
+	loadedAt time.Time
 }
 
 // fromDefaultChain fills in what o lacks from the SDK's default chain.
 func (o *options) fromDefaultChain(ctx context.Context) error {
 	// A default, so that a region of the environment or the profile remains the one
 	// in which credentials are retrieved: they may be out of reach in another.
-	cfg, err := loadConfig(ctx, o.profile, config.WithDefaultRegion(o.region), config.WithCredentialsProvider(o.credentials))
+	cfg, err := loadConfig(ctx, o.profile, config.WithDefaultRegion(o.region), config.WithCredentialsProvider(o.source))
 	if ctxErr := contextError(ctx); ctxErr != nil {
 		return ctxErr
 	}
 	if err != nil {
-		return configError(err)
+		return &credentialsError{"bedrocktoken: cannot load the AWS config: " + bounded(err.Error()), []error{ErrCredentials, err}}
 	}
 	if o.region == "" {
 		if cfg.Region == "" {
@@ -48,77 +52,80 @@ func (o *options) fromDefaultChain(ctx context.Context) error {
 		}
 		o.region = cfg.Region
 	}
-	if o.credentials == nil {
-		c := &chain{region: cfg.Region, profile: loadedProfile(cfg, o.profile)}
+	if o.source == nil {
+		c := &chain{region: cfg.Region, loadedAt: time.Now()}
+		c.profile, c.named = profileOf(cfg, o.profile)
 		c.loaded.Store(&cfg)
-		o.credentials = c
+		o.source = c
 	}
 	return nil
 }
 
-// loadedProfile returns the profile whose credentials cfg uses: given if it is not
-// empty, "" if the environment has credentials, or else the profile that was loaded.
-func loadedProfile(cfg aws.Config, given string) string {
-	profile := given
+// profileOf returns the profile whose credentials cfg uses, or "" if the environment
+// has some, and whether WithProfile, which gave given, or AWS_PROFILE named it.
+func profileOf(cfg aws.Config, given string) (profile string, named bool) {
+	env, _ := config.NewEnvConfig() // has no error, or cfg would not have been loaded
+	switch {
+	case given != "":
+		return given, true
+	case env.Credentials.HasKeys(), env.WebIdentityTokenFilePath != "":
+		return "", false
+	}
+	return sharedConfig(cfg).Profile, os.Getenv("AWS_PROFILE") != ""
+}
+
+// sharedConfig returns what cfg has from the shared config files.
+func sharedConfig(cfg aws.Config) config.SharedConfig {
 	for _, source := range cfg.ConfigSources {
-		switch source := source.(type) {
-		case config.EnvConfig:
-			if source.Credentials.HasKeys() || source.WebIdentityTokenFilePath != "" {
-				return given
-			}
-		case config.SharedConfig:
-			profile = source.Profile
+		if shared, ok := source.(config.SharedConfig); ok {
+			return shared
 		}
 	}
-	return profile
+	return config.SharedConfig{}
 }
 
 func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOptions) error) (aws.Config, error) {
-	// The time-out leaves room for the SDK's retries within retrievalLimit. Without
+	// The time-out leaves room for the SDK's retries within a minute. Without
 	// keep-alives no connection outlives its request. Only a client of this type
 	// heeds AWS_CA_BUNDLE.
 	client := awshttp.NewBuildableClient().
 		WithTimeout(10 * time.Second).
 		WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
-	return config.LoadDefaultConfig(ctx, append(opts,
+	opts = append(opts,
 		config.WithSharedConfigProfile(profile),
-		config.WithDefaultsMode(aws.DefaultsModeStandard), // auto asks EC2 for a region, for 5 seconds elsewhere
-		config.WithLogger(logging.Nop{}),                  // which would write to standard error, at each retrieval
+		config.WithDefaultsMode(aws.DefaultsModeLegacy), // auto would ask EC2 for a region, for 5 seconds elsewhere
+		config.WithLogger(logging.Nop{}),                // which would write to standard error, at each retrieval
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {
 			*o = aws.CredentialsCacheOptions{} // an expiry window would make Expires earlier than it is
 		}),
-	)...)
+	)
+	hour := config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+		if o.Duration == 0 {
+			o.Duration = time.Hour // as in AWS's CLI; the Go SDK asks for 15 minutes
+		}
+	})
+	cfg, err := config.LoadDefaultConfig(ctx, append(opts, hour)...)
+	// The SDK drops a duration_seconds of up to 15 minutes, because that is its default.
+	if given := sharedConfig(cfg).RoleDurationSeconds; err == nil && given != nil && *given <= 15*time.Minute {
+		return config.LoadDefaultConfig(ctx, opts...)
+	}
+	return cfg, err
 }
 
-func (c *chain) Retrieve(ctx context.Context) (creds aws.Credentials, err error) {
-	loaded := c.loaded.Swap(nil)
-	if loaded != nil {
-		if creds, err = retrieve(ctx, *loaded); err == nil {
-			return creds, nil
-		}
+func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	if cfg := c.loaded.Swap(nil); cfg != nil && time.Since(c.loadedAt) < time.Second {
+		return retrieve(ctx, *cfg)
 	}
-	cfg, loadErr := loadConfig(ctx, c.profile, config.WithRegion(c.region))
-	if loadErr != nil {
-		return aws.Credentials{}, fmt.Errorf("cannot load the AWS config: %w", loadErr)
+	cfg, err := loadConfig(ctx, c.profile, config.WithRegion(c.region))
+	if !c.named && errors.As(err, new(config.SharedConfigProfileNotExistError)) {
+		cfg, err = loadConfig(ctx, "", config.WithRegion(c.region)) // as at the start, when it need not exist
 	}
-	// A tool may have written credentials since NewProvider loaded the config.
-	if loaded != nil && reflect.DeepEqual(settings(cfg), settings(*loaded)) {
-		return creds, err
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("cannot load the AWS config: %w", err)
 	}
 	return retrieve(ctx, cfg)
-}
-
-// settings returns what cfg was loaded from in the environment and the files.
-func settings(cfg aws.Config) (settings []any) {
-	for _, source := range cfg.ConfigSources {
-		switch source.(type) {
-		case config.EnvConfig, config.SharedConfig:
-			settings = append(settings, source)
-		}
-	}
-	return settings
 }
 
 // retrieve retrieves from cfg, and heeds AWS_CREDENTIAL_EXPIRATION, which the SDK

@@ -4,12 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/smithy-go"
 )
 
 // Errors returned by this package, wrapped with details. Test for them with
@@ -24,6 +31,12 @@ var (
 	// config cannot be loaded. The source's own error is wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
+	// ErrOutage is returned together with ErrCredentials if trying again may help: the
+	// source of the credentials did not answer, broke off, answered with status 429 or
+	// 5xx or with an error that asks to try again, or gave expired credentials in an
+	// outage of its own. Any other ErrCredentials needs somebody who mends it.
+	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
+
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
 	ErrExpiry = errors.New("bedrocktoken: invalid expiry")
 
@@ -36,24 +49,32 @@ var (
 // whose text is bounded.
 type credentialsError struct {
 	text  string
-	cause error
+	wraps []error
 }
 
 func (e *credentialsError) Error() string   { return e.text }
-func (e *credentialsError) Unwrap() []error { return []error{ErrCredentials, e.cause} }
+func (e *credentialsError) Unwrap() []error { return e.wraps }
 
-// refreshFailed is how the SDK's cache begins an error. Programs look for it to
-// learn that a person has to sign in, so it stands once in every source's error.
+// An unusableError is what is wrong with credentials that a source gave.
+type unusableError string
+
+func (e unusableError) Error() string { return string(e) }
+
+// refreshFailed is how the SDK's cache begins an error. It stands once in the error
+// of each source: programs such as charmbracelet's fantasy take it for a missing
+// sign-in.
 const refreshFailed = "failed to refresh cached credentials, "
 
-// sourceError returns an ErrCredentials with the error of a source of credentials,
+// sourceError returns an ErrCredentials with an error that a retrieval ended with,
 // after a prefix of our own.
-func sourceError(prefix string, err error) (wrapped error) {
-	defer func() {
-		if recover() != nil { // a method of err panicked
-			wrapped = fmt.Errorf("%w: %s%sthe source's error, a %T, has no text", ErrCredentials, prefix, refreshFailed, err)
-		}
-	}()
+func sourceError(prefix string, err error) error {
+	if unusable, ok := err.(unusableError); ok {
+		return fmt.Errorf("%w: %s%w", ErrCredentials, prefix, unusable)
+	}
+	kinds := []error{ErrCredentials}
+	if isOutage(err) {
+		kinds = append(kinds, ErrOutage)
+	}
 	text := err.Error()
 	var process *processcreds.ProviderError
 	if errors.As(err, &process) && process != nil {
@@ -65,7 +86,7 @@ func sourceError(prefix string, err error) (wrapped error) {
 		text = "credential_process: " + err.Error()
 	}
 	text = refreshFailed + strings.ReplaceAll(text, refreshFailed, "")
-	return &credentialsError{fmt.Sprintf("%v: %s%s", ErrCredentials, prefix, bounded(text)), err}
+	return &credentialsError{fmt.Sprintf("%v: %s%s", ErrCredentials, prefix, bounded(text)), append(kinds, err)}
 }
 
 // renewalError returns what a handler of renewal errors is told.
@@ -75,11 +96,6 @@ func renewalError(served aws.Credentials, err error) error {
 		until = "the held credentials are used until " + served.Expires.Format(time.RFC3339) + ": "
 	}
 	return sourceError(until, err)
-}
-
-// configError returns an ErrCredentials for a config that cannot be loaded.
-func configError(err error) error {
-	return &credentialsError{"bedrocktoken: cannot load the AWS config: " + bounded(err.Error()), err}
 }
 
 // bounded returns at most 500 bytes of text, without control characters.
@@ -105,4 +121,75 @@ func contextError(ctx context.Context) error {
 		return fmt.Errorf("bedrocktoken: %w", err)
 	}
 	return nil
+}
+
+// isOutage reports whether err, which a retrieval ended with, is an outage of the
+// source: it gave no answer or half of one, it is overloaded or out of order, or its
+// credentials have expired although it bridges outages. Any other error is a
+// refusal, which a person may have to mend.
+func isOutage(err error) bool {
+	switch {
+	case errors.Is(err, ErrOutage):
+		return true
+	case errors.Is(err, errNoneFound):
+		return false
+	}
+	var (
+		unsent  interface{ ConnectionError() bool } // the SDK's error for a request without an answer
+		network net.Error                           // context.DeadlineExceeded is one
+		// What the error about a missing file wraps, a syscall.Errno, is a net.Error too.
+		aboutFile = errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError))
+	)
+	return overloaded(err) ||
+		errors.As(err, &unsent) && unsent.ConnectionError() ||
+		errors.As(err, &network) && !aboutFile ||
+		errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// overloaded reports whether err is an answer with status 429 or 5xx, or with a code
+// by which AWS's services ask to try again.
+func overloaded(err error) bool {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		status := answer.HTTPStatusCode()
+		if status == http.StatusTooManyRequests || status >= 500 && status <= 599 {
+			return true
+		}
+	}
+	var refusal smithy.APIError
+	if !errors.As(err, &refusal) {
+		return false
+	}
+	_, throttled := retry.DefaultThrottleErrorCodes[refusal.ErrorCode()]
+	return throttled || refusal.ErrorCode() == "IDPCommunicationError" // STS could not reach the identity provider
+}
+
+// An outageError is an error of this package that is an outage.
+type outageError string
+
+func (e outageError) Error() string        { return string(e) }
+func (e outageError) Is(target error) bool { return target == ErrOutage }
+
+const errNoAnswer = outageError("the source of the credentials did not answer within a minute")
+
+// expiredError returns the error of a retrieval that brought expired credentials.
+func expiredError(creds aws.Credentials) error {
+	text := "the credentials expired at " + creds.Expires.Format(time.RFC3339)
+	if bridges(creds.Source) {
+		return outageError(text)
+	}
+	return errors.New(text)
+}
+
+var errNoneFound = errors.New("no AWS credentials were found")
+
+// orNoneFound returns err as an errNoneFound if it is that of the EC2 metadata
+// service, the last source of the SDK's default chain, and that is not overloaded.
+// On a laptop nobody answers at its address.
+func orNoneFound(err error) error {
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) && operation.Service() == "ec2imds" && !overloaded(err) {
+		return fmt.Errorf("%w: %w", errNoneFound, err)
+	}
+	return err
 }

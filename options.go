@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,11 +20,11 @@ const (
 type Option func(*options)
 
 type options struct {
-	region      string
-	credentials aws.CredentialsProvider
-	expiry      time.Duration
-	profile     string
-	handle      func(error)
+	region  string
+	source  aws.CredentialsProvider
+	expiry  time.Duration
+	profile string
+	handle  func(error)
 }
 
 // WithRegion sets the region the token is valid in. If the environment or the
@@ -43,7 +43,7 @@ func WithRegion(region string) Option {
 // and may then report an expiry that has passed. Prefer a function that loads a
 // config and retrieves from it, as in the example ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
-	return func(o *options) { o.credentials = source }
+	return func(o *options) { o.source = source }
 }
 
 // WithExpiry sets how long the token lasts unless its credentials expire first:
@@ -90,10 +90,10 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 			return o, err
 		}
 	}
-	if o.credentials != nil && emptyProvider(o.credentials) {
-		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.credentials)
+	if o.source != nil && emptyProvider(o.source) {
+		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.source)
 	}
-	if o.region != "" && o.credentials != nil {
+	if o.region != "" && o.source != nil {
 		return o, nil
 	}
 	err := o.fromDefaultChain(ctx)
@@ -116,14 +116,13 @@ func isNil(v any) bool {
 	return false
 }
 
-// checkRegion returns an error if region is not a valid DNS label of lower-case
-// letters, digits and single hyphens.
+// regionName is the pattern of a region's name.
+const regionName = `[a-z]+(?:-[a-z]+)+-[0-9]+`
+
+var onlyRegionName = regexp.MustCompile(`^` + regionName + `$`)
+
 func checkRegion(region string) error {
-	plausible := len(region) <= 63
-	for label := range strings.SplitSeq(region, "-") {
-		plausible = plausible && label != "" && strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
-	}
-	if !plausible {
+	if len(region) > 63 || !onlyRegionName.MatchString(region) {
 		return fmt.Errorf("%w: %.80q is not the name of a region, such as \"us-east-1\"", ErrRegion, region)
 	}
 	return nil

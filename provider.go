@@ -32,7 +32,7 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return providerOf(newSigner(o.region, o.expiry, cached(o.credentials, o.handle))), nil
+	return providerOf(newSigner(o.region, o.expiry, cached(o.source, o.handle))), nil
 }
 
 func providerOf(s *signer) *Provider {
@@ -54,7 +54,7 @@ func (provider *Provider) ForRegion(region string) (*Provider, error) {
 		return nil, err
 	}
 	own := provider.signer()
-	return providerOf(newSigner(region, own.expiry, own.credentials)), nil
+	return providerOf(newSigner(region, own.expiry, own.source)), nil
 }
 
 // Region returns the region the tokens are valid in, for building endpoint URLs.
@@ -94,7 +94,7 @@ func (provider *Provider) sign(ctx context.Context) (bearer.Token, aws.Credentia
 
 // refuse says that the service refused a token signed with creds.
 func (provider *Provider) refuse(creds aws.Credentials) {
-	if renewer, ok := provider.signer().credentials.(*renewer); ok {
+	if renewer, ok := provider.signer().source.(*renewer); ok {
 		renewer.refuse(creds)
 	}
 }

@@ -3,7 +3,6 @@ package bedrocktoken
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -37,8 +36,6 @@ const emptyPayloadHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 
 // unsignedRequest returns the request that is presigned to make a token.
 func unsignedRequest(expiry time.Duration) http.Request {
-	query := append(make([]byte, 0, 64), "Action=CallWithBearerToken&X-Amz-Expires="...)
-	query = strconv.AppendInt(query, int64(expiry/time.Second), 10)
 	return http.Request{
 		// As in the official generators: the service recomputes the signature
 		// of a POST to this host. On 2026-09-02 it refused a token signed as a
@@ -48,7 +45,7 @@ func unsignedRequest(expiry time.Duration) http.Request {
 			Scheme:   "https",
 			Host:     "bedrock.amazonaws.com",
 			Path:     "/",
-			RawQuery: string(query),
+			RawQuery: "Action=CallWithBearerToken&X-Amz-Expires=" + strconv.FormatInt(int64(expiry/time.Second), 10),
 		},
 		Header: http.Header{},
 	}
@@ -58,10 +55,10 @@ func unsignedRequest(expiry time.Duration) http.Request {
 // token has a resolution of a second, so signing again within the second would
 // produce the same bytes.
 type signer struct {
-	region      string
-	expiry      time.Duration
-	request     http.Request
-	credentials aws.CredentialsProvider
+	region  string
+	expiry  time.Duration
+	request http.Request
+	source  aws.CredentialsProvider
 
 	mu   sync.Mutex
 	last struct {
@@ -71,13 +68,13 @@ type signer struct {
 	}
 }
 
-func newSigner(region string, expiry time.Duration, credentials aws.CredentialsProvider) *signer {
-	return &signer{region: region, expiry: expiry, request: unsignedRequest(expiry), credentials: credentials}
+func newSigner(region string, expiry time.Duration, source aws.CredentialsProvider) *signer {
+	return &signer{region: region, expiry: expiry, request: unsignedRequest(expiry), source: source}
 }
 
 // sign returns a token and the credentials that signed it.
 func (s *signer) sign(ctx context.Context) (bearer.Token, aws.Credentials, error) {
-	creds, err := s.credentials.Retrieve(ctx)
+	creds, err := s.source.Retrieve(ctx)
 	if ctxErr := contextError(ctx); ctxErr != nil {
 		return bearer.Token{}, aws.Credentials{}, ctxErr
 	}
@@ -91,19 +88,24 @@ func (s *signer) sign(ctx context.Context) (bearer.Token, aws.Credentials, error
 func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now := time.Now().UTC().Truncate(time.Second) // the resolution of X-Amz-Date
 	if now.Unix() == s.last.second && creds == s.last.credentials {
 		return s.last.token, nil
 	}
 	if err := checkKeys(creds); err != nil {
-		return bearer.Token{}, fmt.Errorf("%w: %w", ErrCredentials, err)
+		return bearer.Token{}, sourceError("", err)
 	}
-	now = now.UTC().Truncate(time.Second) // the resolution of X-Amz-Date
-	value, err := s.presign(ctx, creds, now)
+	// The SDK's signer remembers derived keys by access key ID and not by secret:
+	// a shared one would go on signing with a secret that was replaced.
+	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, &s.request, emptyPayloadHash, "bedrock", s.region, now)
 	if err != nil {
-		return bearer.Token{}, err
+		return bearer.Token{}, fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	token := bearer.Token{Value: value, CanExpire: true, Expires: now.Add(s.expiry)}
+	const enough = 4096 // for most session tokens, so that the stack has room for it
+	plain := append(make([]byte, 0, enough), strings.TrimPrefix(signed, "https://")...)
+	value := append(make([]byte, 0, enough), "bedrock-api-key-"...)
+	value = base64.StdEncoding.AppendEncode(value, append(plain, "&Version=1"...))
+	token := bearer.Token{Value: string(value), CanExpire: true, Expires: now.Add(s.expiry)}
 	if creds.CanExpire && creds.Expires.Before(token.Expires) {
 		token.Expires = wallClock(creds.Expires)
 	}
@@ -111,35 +113,18 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 	return token, nil
 }
 
-func (s *signer) presign(ctx context.Context, creds aws.Credentials, now time.Time) (string, error) {
-	// The SDK's signer remembers derived keys by access key ID and not by secret:
-	// a shared one would go on signing with a secret that was replaced.
-	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, &s.request, emptyPayloadHash, "bedrock", s.region, now)
-	if err != nil {
-		return "", fmt.Errorf("bedrocktoken: presign: %w", err)
-	}
-	signed = strings.TrimPrefix(signed, "https://")
-	// Encode the longest part that needs no padding where it lies, and the rest with
-	// its suffix, so as not to copy the URL.
-	unpadded := len(signed) / 3 * 3
-	token := append(make([]byte, 0, 4096), "bedrock-api-key-"...)
-	token = base64.StdEncoding.AppendEncode(token, []byte(signed[:unpadded]))
-	token = base64.StdEncoding.AppendEncode(token, []byte(signed[unpadded:]+"&Version=1"))
-	return string(token), nil
-}
-
 // checkKeys returns an error if creds are incomplete or contain characters that no
 // key has. The SDK's signer does not check. The error does not quote them.
 func checkKeys(creds aws.Credentials) error {
 	switch {
 	case creds.AccessKeyID == "" && creds.SecretAccessKey == "":
-		return errors.New("both access key ID and secret access key are missing")
+		return unusableError("both access key ID and secret access key are missing")
 	case creds.AccessKeyID == "":
-		return errors.New("the access key ID is missing")
+		return unusableError("the access key ID is missing")
 	case creds.SecretAccessKey == "":
-		return errors.New("the secret access key is missing")
+		return unusableError("the secret access key is missing")
 	case creds.SessionToken == "" && strings.HasPrefix(creds.AccessKeyID, "ASIA"):
-		return errors.New("the session token is missing: an access key ID that begins with ASIA is that of temporary credentials")
+		return unusableError("the session token is missing: an access key ID that begins with ASIA is that of temporary credentials")
 	}
 	for _, field := range [...]struct{ name, value string }{
 		{"access key ID", creds.AccessKeyID},
@@ -148,8 +133,11 @@ func checkKeys(creds aws.Credentials) error {
 	} {
 		for _, c := range []byte(field.value) {
 			if c < '!' || c > '~' {
-				return fmt.Errorf("the %s contains a space, a line break or another character that cannot be part of it", field.name)
+				return unusableError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
 			}
+		}
+		if strings.HasPrefix(field.value, "$") || strings.Trim(field.value, "\"'`") != field.value {
+			return unusableError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
 		}
 	}
 	return nil

@@ -124,11 +124,11 @@ func (t *transport) checkURL(u *url.URL) error {
 		ErrEndpoint, address, own, t.hosts)
 }
 
-// bedrockHost matches the host names of Bedrock's endpoints, which only AWS can
-// assign, and captures their region. The region must look like one, because
-// bedrock.s3.amazonaws.com is a bucket that anybody could own.
+// bedrockHost matches the host names of Bedrock's endpoints that accept tokens,
+// which only AWS can assign, and captures their region. The region must look like
+// one, because bedrock.s3.amazonaws.com is a bucket that anybody could own.
 var bedrockHost = func() *regexp.Regexp {
-	const service, region = `bedrock[a-z0-9-]*`, `([a-z]+(?:-[a-z]+)+-[0-9]+)`
+	const service, region = `(?:bedrock(?:-runtime)?(?:-fips)?|bedrock-mantle)`, `(` + regionName + `)`
 	return regexp.MustCompile(`^(?:` + service + `\.` + region + `\.(?:amazonaws\.com|api\.aws)` +
 		`|vpce-[a-z0-9-]+\.` + service + `\.` + region + `\.vpce\.amazonaws\.com)$`)
 }()
