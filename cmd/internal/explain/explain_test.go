@@ -36,8 +36,8 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
 const (
