@@ -199,7 +199,7 @@ func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
 	switch unreachable := fmt.Sprintf("%s cannot be reached: %v", r.URL.Host, err); {
 	case r.Context().Err() != nil: // the caller has gone: 499 is for the log, as nginx has it
 		w.WriteHeader(499)
-	case errors.Is(err, bedrocktoken.ErrCredentials) && explain.Temporary(err):
+	case errors.Is(err, bedrocktoken.ErrOutage):
 		w.Header().Set("Retry-After", "5")
 		fail(w, http.StatusServiceUnavailable, explain.Running("bedrock-proxy", err, p.profile), "")
 	case errors.Is(err, bedrocktoken.ErrCredentials):
@@ -209,7 +209,7 @@ func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, http.StatusForbidden, explain.Running("bedrock-proxy", err, p.profile), "")
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		fail(w, http.StatusBadGateway, unreachable, "If a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE set to its authority's.")
-	case errors.Is(err, bedrocktoken.ErrEndpoint), errors.As(err, new(net.Error)):
+	case errors.As(err, new(net.Error)):
 		fail(w, http.StatusBadGateway, unreachable, "Check the network, HTTPS_PROXY and -endpoint. Not every region has each of Bedrock's endpoints.")
 	default: // err is not shown: it can quote what Bedrock sent
 		fail(w, http.StatusBadGateway, r.URL.Host+" gave no valid answer", "Try again. If it stays, check whether HTTPS_PROXY and -endpoint lead to Bedrock.")

@@ -875,8 +875,9 @@ func TestDeadConnection(t *testing.T) {
 			return fmt.Sprint(response.StatusCode, string(body), err)
 		}
 		hung := make(chan string, 2)
-		go func() { hung <- call("/v1/slow") }()
 		go func() { hung <- call("/v1/stream") }()
+		synctest.Wait() // for its connection
+		go func() { hung <- call("/v1/slow") }()
 		time.Sleep(61 * time.Second) // a second after a ping, so that the next is far
 		link.cuts.Add(1)
 		start := time.Now()
