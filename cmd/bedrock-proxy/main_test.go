@@ -50,13 +50,9 @@ func TestMain(m *testing.M) {
 // config files would be, and with env besides.
 func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	command = exec.CommandContext(ctx, exe, args...)
+	command = exec.CommandContext(ctx, must(os.Executable()), args...)
 	command.Dir = t.TempDir()
 	command.Env = append(append(os.Environ(), isProgram+"=1", "HOME="+command.Dir, "USERPROFILE="+command.Dir,
 		"AWS_CONFIG_FILE=config", "AWS_SHARED_CREDENTIALS_FILE=credentials"), env...)
@@ -88,10 +84,7 @@ func TestPrints(t *testing.T) {
 // What cannot work is refused at the start, with a line that says what is wrong and
 // one that says what to do.
 func TestProgramRefuses(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	taken := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer taken.Close()
 	const inRegion = "-region=" + region
 	for name, test := range map[string]struct {
@@ -299,10 +292,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 	bedrock, arrived, _ := slowBedrock(t)
 	p := start(t, nil, signedIn, "-endpoint", bedrock)
-	request, err := http.NewRequest("POST", p.url+"/model/slow/invoke", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	request := must(http.NewRequest("POST", p.url+"/model/slow/invoke", nil))
 	request.Header.Set("X-Api-Key", proxyKey)
 	go p.client.RoundTrip(request)
 	<-arrived
@@ -379,11 +369,8 @@ func TestProgramHasNoCredentials(t *testing.T) {
 		return server.URL
 	}
 	const sso = "sso_session = work\nsso_account_id = 111122223333\nsso_role_name = team\n[sso-session work]\nsso_region = " + region + "\nsso_start_url = https://example.com/start\n"
-	token, err := ssocreds.StandardCachedTokenFilepath("work")
-	if err != nil {
-		t.Fatal(err)
-	}
-	inSSO := files{"more config": sso, filepath.Join(".aws", "sso", "cache", filepath.Base(token)): fmt.Sprintf(`{"accessToken": %q, "expiresAt": "2999-01-01T00:00:00Z"}`, callersOwn)}
+	token := filepath.Base(must(ssocreds.StandardCachedTokenFilepath("work")))
+	inSSO := files{"more config": sso, filepath.Join(".aws", "sso", "cache", token): fmt.Sprintf(`{"accessToken": %q, "expiresAt": "2999-01-01T00:00:00Z"}`, callersOwn)}
 	for name, test := range map[string]struct {
 		env     []string
 		has     files
@@ -487,10 +474,7 @@ func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener, _, stop := inMemory(t, http.HandlerFunc(takes))
 		for _, begun := range []string{"", "POST /1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "PRI * HTTP/2.0\r\n"} {
-			conn, err := listener.DialContext(t.Context(), "", "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := must(listener.DialContext(t.Context(), "", ""))
 			start := time.Now()
 			io.WriteString(conn, begun)
 			if answer, err := io.ReadAll(conn); err != nil {
@@ -508,10 +492,7 @@ func TestTimeouts(t *testing.T) {
 
 // serve returns when it cannot listen any more.
 func TestServeFails(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	listener.Close()
 	if err := serve(t.Context(), listener, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)

@@ -93,31 +93,25 @@ func (s *source) Retrieve(context.Context) (aws.Credentials, error) {
 }
 
 func (s *source) provider(t *testing.T) *bedrocktoken.Provider {
-	t.Helper()
-	provider, err := bedrocktoken.NewProvider(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(s))
+	return must(bedrocktoken.NewProvider(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(s)))
+}
+
+// must returns v, and panics if there is an error that no test is about.
+func must[T any](v T, err error) T {
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	return provider
+	return v
 }
 
 // A site is the program's server and, unless a test has its own, one in Bedrock's
 // place.
 type site struct {
-	url    string
-	client *http.Transport
-	source source
-
-	end func() (log string) // which waits for running requests
-
-	mu       sync.Mutex
-	arrivals []*http.Request
-}
-
-func (s *site) arrived() []*http.Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.arrivals
+	url     string
+	client  *http.Transport
+	source  source
+	arrived atomic.Int32
+	end     func() (log string) // which waits for running requests
 }
 
 // newSite starts a proxy with a key or none. Bedrock answers with answer, over
@@ -126,26 +120,19 @@ func newSite(t *testing.T, key string, answer http.HandlerFunc) *site {
 	t.Helper()
 	s := &site{}
 	bedrock := httptest.NewUnstartedServer(verified(t, func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		s.arrivals = append(s.arrivals, r)
-		s.mu.Unlock()
+		s.arrived.Add(1)
 		answer(w, r)
 	}))
 	bedrock.EnableHTTP2 = true
 	bedrock.StartTLS()
 	t.Cleanup(bedrock.Close)
-	base := transportTo(t, bedrock.Certificate())
-	s.start(t, &proxy{key: key, endpoint: endpoint(t, bedrock.URL)}, base)
+	s.start(t, &proxy{key: key, endpoint: must(parseEndpoint(bedrock.URL))}, transportTo(t, bedrock.Certificate()))
 	return s
 }
 
 // transportTo returns the program's own transport, which trusts a server.
 func transportTo(t *testing.T, certificate *x509.Certificate) *http.Transport {
-	t.Helper()
-	base, err := newTransport(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	base := must(newTransport(t.Context(), ""))
 	if certificate != nil {
 		base.TLSClientConfig.RootCAs = x509.NewCertPool()
 		base.TLSClientConfig.RootCAs.AddCert(certificate)
@@ -154,21 +141,8 @@ func transportTo(t *testing.T, certificate *x509.Certificate) *http.Transport {
 	return base
 }
 
-func endpoint(t *testing.T, address string) *url.URL {
-	t.Helper()
-	u, err := parseEndpoint(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
 func (s *site) start(t *testing.T, p *proxy, base http.RoundTripper) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	lines := &strings.Builder{}
 	p.log = log.New(lines, "", 0)
 	s.url = "http://" + listener.Addr().String()
@@ -251,7 +225,7 @@ func read(t *testing.T, response *http.Response) string {
 // proxy's own, and neither Bedrock nor the source of credentials was asked.
 func (s *site) judge(t *testing.T, response *http.Response, status int) {
 	t.Helper()
-	arrived := len(s.arrived())
+	arrived := s.arrived.Load()
 	if status == http.StatusOK {
 		if body := read(t, response); response.StatusCode != status || body != `{"ok": true}` || arrived == 0 {
 			t.Errorf("%d %s, and %d requests arrived", response.StatusCode, body, arrived)
@@ -347,7 +321,7 @@ func TestRoutes(t *testing.T) {
 	for _, base := range []string{"", "https://Gateway.example.com:8443", "https://Gateway.example.com:8443/gate%2Fway:1/"} {
 		var sent string
 		s := &site{}
-		s.start(t, &proxy{endpoint: endpoint(t, base)}, awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		s.start(t, &proxy{endpoint: must(parseEndpoint(base))}, awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			if r.Host != "" && r.Host != r.URL.Host {
 				t.Errorf("the Host is %q", r.Host)
 			}
@@ -482,8 +456,10 @@ func TestHeaders(t *testing.T) {
 		get + "Forwarded: for=ME\nX-Forwarded-For: ME\nX-Forwarded-Host: ME\n\n":                                                                "map[]",
 		post + "Trailer: Authorization, X-Api-Key\nTransfer-Encoding: chunked\n\n2\n{}\n0\nAuthorization: Bearer ME\nX-Api-Key: ME\n\n":         "map[]",
 	} {
+		var got string
 		s := newSite(t, "", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
+			got = fmt.Sprint(r.Header) // of a map, sorted
 			if strings.Contains(fmt.Sprint(r.Trailer), callersOwn) {
 				t.Errorf("trailers %v", r.Trailer)
 			}
@@ -493,7 +469,7 @@ func TestHeaders(t *testing.T) {
 		})
 		response := s.raw(t, strings.ReplaceAll(request, "ME", callersOwn))
 		s.judge(t, response, http.StatusOK)
-		if got := fmt.Sprint(s.arrived()[0].Header); got != want { // of a map, sorted
+		if got != want {
 			t.Errorf("%sarrives with %s, want %s", request, got, want)
 		}
 		if response.Header.Get("Set-Cookie") != "" || response.Header.Get("X-Amzn-Requestid") != "1" {
@@ -569,14 +545,11 @@ func TestRenewalLog(t *testing.T) {
 
 // Who cannot reach Bedrock learns why, but nothing of an answer that is none.
 func TestUnreachable(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	listener.Close()
 	stranger := httptest.NewTLSServer(http.HandlerFunc(ok)) // whose certificate nobody trusts
 	defer stranger.Close()
-	for endpointURL, says := range map[string]string{
+	for address, says := range map[string]string{
 		"http://" + listener.Addr().String(): " cannot be reached: dial tcp",
 		answerWith(t, ""):                    "127.0.0.1",
 		answerWith(t, callersOwn+"\r\n\r\n"): " gave no valid answer\nTry again. ",
@@ -585,7 +558,7 @@ func TestUnreachable(t *testing.T) {
 		stranger.URL: "certificate signed by unknown authority\nIf a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE ",
 	} {
 		s := &site{}
-		s.start(t, &proxy{endpoint: endpoint(t, endpointURL)}, transportTo(t, nil))
+		s.start(t, &proxy{endpoint: must(parseEndpoint(address))}, transportTo(t, nil))
 		if message := errorOf(t, s.do(t, "POST", "/v1/responses"), http.StatusBadGateway); !strings.Contains(message, says) {
 			t.Errorf("message %q, want %q in it", message, says)
 		}
@@ -665,7 +638,7 @@ func TestConnectionAfterError(t *testing.T) {
 // complete. The log does not quote what was wrong with it.
 func TestBrokenStream(t *testing.T) {
 	s := &site{}
-	s.start(t, &proxy{endpoint: endpoint(t, answerWith(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nCookie "+callersOwn+"\r\n\r\n"))}, transportTo(t, nil))
+	s.start(t, &proxy{endpoint: must(parseEndpoint(answerWith(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nCookie "+callersOwn+"\r\n\r\n")))}, transportTo(t, nil))
 	if body, err := io.ReadAll(s.do(t, "POST", "/v1/responses").Body); err == nil || string(body) != "{}" {
 		t.Errorf("%q, %v", body, err)
 	}
@@ -817,22 +790,18 @@ func (w wire) Read(p []byte) (int, error) {
 func linked(t *testing.T, answer http.HandlerFunc) *link {
 	t.Helper()
 	certificate := awstest.Certificate(t, "example.com")
-	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	bedrock := &http.Server{Handler: answer, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}}}
 	network := make(awstest.Listener)
 	ended := make(chan error, 1)
 	go func() { ended <- bedrock.ServeTLS(network, "", "") }()
 
-	l, base := &link{}, transportTo(t, leaf)
+	l, base := &link{}, transportTo(t, must(x509.ParseCertificate(certificate.Certificate[0])))
 	base.DialContext = func(ctx context.Context, net, address string) (net.Conn, error) {
 		l.dials.Add(1)
 		conn, err := network.DialContext(ctx, net, address)
 		return wire{conn, l, l.cuts.Load()}, err
 	}
-	p := &proxy{endpoint: endpoint(t, "https://example.com"), log: log.New(io.Discard, "", 0)}
+	p := &proxy{endpoint: must(parseEndpoint("https://example.com")), log: log.New(io.Discard, "", 0)}
 	_, caller, stop := inMemory(t, p.handler(new(source).provider(t), base))
 	l.caller = caller
 	l.stop = func() {
