@@ -78,8 +78,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	address := flags.String("listen", "127.0.0.1:8484", "loopback `address` to listen on")
 	endpoint := flags.String("endpoint", "", "`URL` to send all requests to, in place of Bedrock's endpoints in the region")
 	version := flags.Bool("version", false, "print the version")
-	fail := func(status int, err error) int {
-		fmt.Fprintln(stderr, "bedrock-proxy:", err)
+	fail := func(status int, text any) int {
+		fmt.Fprintln(stderr, "bedrock-proxy:", text)
 		return status
 	}
 	switch err := flags.Parse(args); {
@@ -93,9 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		flags.PrintDefaults()
 		return success
 	case err != nil:
-		return fail(wrongUsage, problem{explain.Error(err, ""), "See bedrock-proxy -h."})
+		return fail(wrongUsage, explain.Error(err, "")+"\nSee bedrock-proxy -h.")
 	case flags.NArg() > 0:
-		return fail(wrongUsage, problem{fmt.Sprintf("unexpected argument %.80q", flags.Arg(0)), "All settings are flags: see bedrock-proxy -h."})
+		return fail(wrongUsage, fmt.Sprintf("unexpected argument %.80q\nAll settings are flags: see bedrock-proxy -h.", flags.Arg(0)))
 	case *version:
 		fmt.Fprintln(stdout, buildinfo.Version("bedrock-proxy"))
 		return success
@@ -110,7 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	}
 	key, keyed := os.LookupEnv(keyVariable)
 	if keyed && key == "" { // as after BEDROCK_PROXY_KEY=$(a command that fails)
-		return fail(failure, problem{keyVariable + " is empty", "Set it to a key, or unset it to ask callers for none."})
+		return fail(failure, keyVariable+" is empty\nSet it to a key, or unset it to ask callers for none.")
 	}
 	p := &proxy{profile: *profile, endpoint: target, key: key, log: log.New(stderr, "bedrock-proxy: ", log.LstdFlags|log.Lmsgprefix)}
 	// This retrieves no credentials: there may be none yet.
@@ -123,16 +123,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	if err == nil {
 		base, err = newTransport(ctx, *profile)
 	}
-	if err != nil {
-		status = failure
-		if errors.Is(err, bedrocktoken.ErrRegion) && *region != "" {
-			status = wrongUsage
-		}
-		return fail(status, errors.New(explain.Error(err, *profile)))
+	switch {
+	case errors.Is(err, bedrocktoken.ErrRegion) && *region != "":
+		return fail(wrongUsage, explain.Error(err, *profile))
+	case err != nil:
+		return fail(failure, explain.Error(err, *profile))
 	}
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
-		return fail(failure, problem{err.Error(), "Give another -listen, such as 127.0.0.1:8485."})
+		return fail(failure, err.Error()+"\nGive another -listen, such as 127.0.0.1:8485.")
 	}
 	p.log.Printf("listening on http://%s for Bedrock in %s", listener.Addr(), provider.Region())
 	if err := serve(ctx, listener, p.handler(provider, base)); err != nil {

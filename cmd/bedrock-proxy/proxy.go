@@ -104,7 +104,7 @@ func (p *proxy) handler(provider *bedrocktoken.Provider, base http.RoundTripper)
 		ErrorHandler: p.unanswered,
 		ErrorLog:     log.New(io.Discard, "", 0), // its lines can quote what Bedrock sent
 	}
-	return p.logged(p)
+	return p
 }
 
 // newTransport returns the base for the handler.
@@ -130,8 +130,18 @@ func newTransport(ctx context.Context, profile string) (*http.Transport, error) 
 	return base, nil
 }
 
-// ServeHTTP passes a request on, or refuses it before credentials are fetched.
+// ServeHTTP logs method, path, status and duration of each request. Nothing else of
+// it is for a log.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start, recorder := time.Now(), &statusRecorder{ResponseWriter: w}
+	defer func() { // also when the answer breaks off, which is a panic
+		p.log.Printf("%.20s %.500q %d %v", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond))
+	}()
+	p.serve(recorder, r)
+}
+
+// serve passes a request on, or refuses it before credentials are fetched.
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	// GET is not safe here: what it asks for is read in your name.
 	unsafe := r.WithContext(r.Context())
 	unsafe.Method = http.MethodPost
@@ -233,19 +243,6 @@ func fail(w http.ResponseWriter, status int, what, advice string) {
 		"type":    "error",
 		"error":   map[string]string{"type": cmp.Or(kinds[status], "api_error"), "message": message},
 		"message": message,
-	})
-}
-
-// logged logs method, path, status and duration of each request. Nothing else of
-// it is for a log.
-func (p *proxy) logged(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		recorder := &statusRecorder{ResponseWriter: w}
-		defer func() { // also when the answer breaks off, which is a panic
-			p.log.Printf("%.20s %.500q %d %v", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond))
-		}()
-		next.ServeHTTP(recorder, r)
 	})
 }
 
