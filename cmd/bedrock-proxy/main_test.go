@@ -64,7 +64,7 @@ func TestPrints(t *testing.T) {
 	for flag, want := range map[string][]string{
 		"-version": {"bedrock-proxy ", " go1."},
 		"-h": {"Usage: bedrock-proxy ", keyVariable, "-region", "-profile", "-listen", "-endpoint", "-version", "127.0.0.1:8484",
-			"https://bedrock-runtime-fips.", "/v1/messages ", "https://bedrock-mantle.REGION.api.aws/anthropic/v1/messages\n"},
+			"https://bedrock-runtime-fips.", "\nFlags:\n", "/v1/messages ", "https://bedrock-mantle.REGION.api.aws/anthropic/v1/messages\n"},
 	} {
 		command := program(t, []string{keyVariable + "="}, flag)
 		var stderr strings.Builder
@@ -437,7 +437,7 @@ func takes(w http.ResponseWriter, r *http.Request) {
 // After the first signal running requests have five seconds, and no longer.
 func TestGrace(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		for life, stops := range map[string]time.Duration{"4s": 4 * time.Second, "1h": grace} {
+		for life, stops := range map[string]time.Duration{"4s": 4 * time.Second, "1h": 5 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				_, client, stop := inMemory(t, http.HandlerFunc(takes))
 				if http2 {
@@ -461,7 +461,7 @@ func TestGrace(t *testing.T) {
 				if took := time.Since(start); took < stops || took > stops+500*time.Millisecond {
 					t.Errorf("%s, HTTP/2 %t: it took %v to stop", life, http2, took)
 				}
-				if err := <-answered; (err == nil) != (stops < grace) {
+				if err := <-answered; (err == nil) != (life == "4s") {
 					t.Errorf("%s, HTTP/2 %t: the request: %v", life, http2, err)
 				}
 			})
@@ -469,19 +469,24 @@ func TestGrace(t *testing.T) {
 	}
 }
 
-// Who sends no request is sent away.
+// Who sends no request, or no other, is sent away.
 func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener, _, stop := inMemory(t, http.HandlerFunc(takes))
-		for _, begun := range []string{"", "POST /1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "PRI * HTTP/2.0\r\n"} {
+		for begun, want := range map[string]time.Duration{
+			"": 10 * time.Second,
+			"POST /1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ": 10 * time.Second,
+			"PRI * HTTP/2.0\r\n":                          10 * time.Second,
+			"GET /0s HTTP/1.1\r\nHost: localhost\r\n\r\n": 2 * time.Minute,
+		} {
 			conn := must(listener.DialContext(t.Context(), "", ""))
 			start := time.Now()
 			io.WriteString(conn, begun)
 			if answer, err := io.ReadAll(conn); err != nil {
 				t.Errorf("%q, %v", answer, err)
 			}
-			if took := time.Since(start); took != 10*time.Second {
-				t.Errorf("it waited %v for the rest of %q", took, begun)
+			if took := time.Since(start); took != want {
+				t.Errorf("it waited %v after %q", took, begun)
 			}
 		}
 		if err := stop(); err != nil {
