@@ -1,86 +1,107 @@
 // Package bedrocktoken creates short-term Amazon Bedrock API keys from AWS
-// credentials. Such a key is a bearer token, for clients that can only send an
-// Authorization header. This documentation calls it a token.
+// credentials. Such a key is a bearer token, for clients that can send an
+// Authorization header but cannot sign. This documentation calls it a token.
 //
-// [Provider.Transport] sends a token with each request of an [http.Client], for as
-// long as the program runs. [Provider.Token] returns one for other clients.
+// [Provider.Transport] sends one with each request of an [http.Client], for as long
+// as the program runs. [Provider.Token] returns one for other clients.
 // [ProvideToken] is for programs that end before their token does.
 //
 // # Tokens
 //
-// A token is a presigned request for bedrock:CallWithBearerToken. It is signed
-// locally: only retrieving credentials uses the network. It is valid in one
-// region, for at most 12 hours, and no longer than the credentials that signed it,
-// which often last an hour. It cannot be renewed or individually revoked.
+// A token is a presigned request for bedrock:CallWithBearerToken. Signing is local:
+// only retrieving credentials uses the network. A token is valid in one region, for
+// at most 12 hours, and no longer than the credentials that signed it, often an hour.
+// It cannot be renewed or individually revoked.
 //
-// A token carries the permissions of the identity that signed it. That identity
-// needs bedrock:CallWithBearerToken, or bedrock-mantle:CallWithBearerToken for the
-// bedrock-mantle endpoint, in addition to the actions it calls. See AWS's
-// documentation of [API keys] and their [permissions].
+// It carries the permissions of the identity that signed it, which needs
+// bedrock:CallWithBearerToken (for bedrock-mantle,
+// bedrock-mantle:CallWithBearerToken) besides the actions it calls: see AWS on
+// [API keys] and [permissions].
 //
-// The AWS SDK's own clients sign their requests and need no token. Agents for
-// Amazon Bedrock, Data Automation and InvokeModelWithBidirectionalStream do not
-// accept tokens.
+// AWS's SDKs sign their requests and need none. Agents, AgentCore, Data Automation
+// and InvokeModelWithBidirectionalStream accept none.
 //
 // # Region and credentials
 //
-// The region of the tokens is that of [WithRegion] or else the first of
-// AWS_REGION, AWS_DEFAULT_REGION and the profile's region.
+// The region is that of [WithRegion] or else the first of AWS_REGION,
+// AWS_DEFAULT_REGION and the profile's region. The credentials are those of
+// [WithCredentialsProvider] or else the first that the SDK's default chain finds:
 //
-// The credentials are those of [WithCredentialsProvider] or else the first that the
-// SDK's default chain finds:
+//  1. Unless [WithProfile] is given, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with
+//     AWS_CREDENTIAL_EXPIRATION, or web identity in the environment, as on EKS.
+//  2. The profile: keys, a role (for an hour, or its duration_seconds), IAM Identity
+//     Center, aws login, or a credential_process.
+//  3. The role of the container, then that of the EC2 instance.
 //
-//  1. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, unless [WithProfile] is given.
-//     AWS_CREDENTIAL_EXPIRATION, if set, is their expiry.
-//  2. Web identity in the environment, as on EKS, unless WithProfile is given.
-//  3. The profile: keys, a role, IAM Identity Center, aws login, or a
-//     credential_process.
-//  4. The role of the container, then that of the EC2 instance.
-//
-// NewProvider fixes the region and the profile. The first retrieval uses the
-// configuration that NewProvider loaded. Each later one reloads it, so that keys
-// replaced in the shared files are picked up. HTTP requests for credentials time
-// out after 10 seconds and are retried.
+// NewProvider fixes the region and the profile. A second later and for each
+// retrieval, all else is read again, such as keys that were replaced. Requests for
+// credentials time out after 10 seconds and are retried. AWS_BEARER_TOKEN_BEDROCK is
+// not read.
 //
 // # Renewal
 //
-// A Provider caches credentials and renews them in the background, as AWS's SDKs
-// do:
+// A Provider holds the credentials that it retrieved last. With these, a call gets:
 //
-//	retrieved         advisory window         last minute            expired
-//	    |  calls are        |  calls are served,    |  calls wait up to    |  calls wait until a
-//	    |  served at once   |  and the first one    |  a second for a      |  retrieval ends or their
-//	    |                   |  starts a renewal     |  renewal that began  |  context is done
+//	more than a minute left   a token at once
+//	less                      a token when the retrieval under way ends, but no later than
+//	                          a second after it began, or half way to the call's deadline
+//	expired, or none          a token when the retrieval under way ends; until the next
+//	                          one is due, the error of one that failed
+//	bridged (see Trouble)     a token at once
 //
-// The advisory window is the last 5 minutes of credentials that live for up to 20
-// minutes (at most half of their life), the last 15 minutes of those that live for
-// less than 90, and the last hour of others. Those of aws login cannot be renewed
-// before they expire, because the SDK keeps them until their last second.
+// The first call after a retrieval is due starts it, in the background. The next one
+// is due when the held credentials expire, or sooner:
 //
-// When something goes wrong:
+//	it brought credentials                at the advisory window
+//	it failed while calls get tokens      after 10 seconds, then 20, up to 5 minutes
+//	it failed, and calls get its error    after 1 to 5 seconds, at random
 //
-//   - A renewal fails, or hangs and is abandoned after a minute: callers are served
-//     until the held credentials expire. The function of [WithRenewalErrorHandler] is
-//     told. The Provider tries again after a quarter of the time that the trouble has
-//     lasted: after 10 seconds at first, and after 5 minutes at most.
-//   - The held credentials expire in an outage of their source, which does not
-//     answer, or answers with status 429 or 5xx or with expired credentials: callers
-//     are still served, and Bedrock decides whether it accepts the token (static
-//     stability). This holds for roles of EC2 instances and containers, assumed
-//     roles, web identity, IAM Identity Center and aws login. Its reported
-//     expiry is shortly after the next attempt.
-//   - The held credentials expire otherwise: calls return [ErrCredentials] until the
-//     source has recovered. Each call tries again. After a retrieval that hung, calls
-//     fail at once for 10 seconds.
-//   - A renewal brings credentials that expire sooner: they are not used, unless
-//     Bedrock refused the held ones.
+// The advisory window depends on what the credentials have left when they come:
 //
-// Credentials without an expiry are retrieved again every 5 minutes, except those
-// of a StaticCredentialsProvider or a credential_process, which may prompt.
+//	up to 20 minutes        the last 5 minutes, or half if less, or a minute
+//	less than 90 minutes    the last 15 minutes
+//	more                    the last hour
 //
-// A caller whose context is done returns at once, and the others get their token.
-// One retrieval runs at a time, unless a source hangs and ignores its context.
+// Those without an expiry are retrieved again after 5 minutes; those of a
+// StaticCredentialsProvider or a credential_process never are.
+//
+// One retrieval runs at a time, for a minute at most. Nothing runs in between: a
+// Provider needs no closing. AWS has specified such rules for its SDKs ([Java],
+// [Rust], [Python]); in November 2026 no released SDK had them on by default.
+//
+// # Trouble
+//
+// A source is in an outage if it does not answer, breaks off, answers with status
+// 429, 5xx or a code that asks to try again, or gives expired credentials. The error
+// is an [ErrOutage] then. After any other failure a person may have to act.
+//
+// From an outage until the next retrieval ends, the held credentials are bridged:
+// they are used even if they have expired, and Bedrock decides. AWS calls this static
+// stability. A token says that it expires two minutes after the next retrieval is
+// due. If nobody calls until then, the next calls wait as in the last minute.
+//
+// A retrieval also fails if it brings others that expire sooner than the held ones,
+// or those of the host (EC2 or the container) after others: the SDK falls back to the
+// host when its files are missing. A restart uses them.
+//
+// If Bedrock answers 401 or 403 through [Provider.Transport], others are taken even
+// if they expire sooner, and a retrieval is due, at least a minute after the last.
+//
+// This depends on where the credentials are from, by [aws.Credentials.Source]:
+//
+//	                                 bridged   due after 401 and 403
+//	EC2, container, role, web
+//	identity, IAM Identity Center,
+//	aws login                        yes       yes
+//	keys in environment or files     no        yes
+//	credential_process, your own     no        no
+//
+// In aws login and in an [aws.CredentialsCache] the SDK keeps credentials until they
+// expire. Calls wait then, and a cache keeps them even if Bedrock answers 403.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html
+// [Java]: https://github.com/aws/aws-sdk-java-v2/pull/7263
+// [Rust]: https://github.com/smithy-lang/smithy-rs/pull/4781
+// [Python]: https://github.com/boto/botocore/pull/3773
 package bedrocktoken

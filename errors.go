@@ -20,7 +20,7 @@ import (
 )
 
 // Errors returned by this package, wrapped with details. Test for them with
-// [errors.Is].
+// [errors.Is]. The package adds no secret to what a source's own error says.
 var (
 	// ErrRegion is returned if there is no region, if it cannot be the name of one,
 	// or if a request is for Bedrock in another region.
@@ -28,13 +28,12 @@ var (
 
 	// ErrCredentials is returned if there are no credentials, if they are incomplete,
 	// malformed or expired, if their source failed or did not answer, or if the AWS
-	// config cannot be loaded. The source's own error is wrapped.
+	// config cannot be loaded, for example because there is no such profile. The
+	// source's own error is wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
-	// ErrOutage is returned together with ErrCredentials if trying again may help: the
-	// source of the credentials did not answer, broke off, answered with status 429 or
-	// 5xx or with an error that asks to try again, or gave expired credentials in an
-	// outage of its own. Any other ErrCredentials needs somebody who mends it.
+	// ErrOutage is matched as well as ErrCredentials if trying again may help, because
+	// the source of the credentials is in an outage.
 	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
 
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
@@ -101,12 +100,7 @@ func renewalError(served aws.Credentials, err error) error {
 // bounded returns at most 500 bytes of text, without control characters.
 func bounded(text string) string {
 	const limit, more = 500, "..."
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\ufffd"), func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit-len(more)], "") + more
 	}
@@ -125,8 +119,8 @@ func contextError(ctx context.Context) error {
 
 // isOutage reports whether err, which a retrieval ended with, is an outage of the
 // source: it gave no answer or half of one, it is overloaded or out of order, or its
-// credentials have expired although it bridges outages. Any other error is a
-// refusal, which a person may have to mend.
+// credentials have expired although they are bridged. After any other error a person
+// may have to act.
 func isOutage(err error) bool {
 	switch {
 	case errors.Is(err, ErrOutage):
@@ -175,7 +169,7 @@ const errNoAnswer = outageError("the source of the credentials did not answer wi
 // expiredError returns the error of a retrieval that brought expired credentials.
 func expiredError(creds aws.Credentials) error {
 	text := "the credentials expired at " + creds.Expires.Format(time.RFC3339)
-	if bridges(creds.Source) {
+	if traitsOf(creds.Source).bridged {
 		return outageError(text)
 	}
 	return errors.New(text)
@@ -188,7 +182,10 @@ var errNoneFound = errors.New("no AWS credentials were found")
 // On a laptop nobody answers at its address.
 func orNoneFound(err error) error {
 	var operation *smithy.OperationError
-	if errors.As(err, &operation) && operation.Service() == "ec2imds" && !overloaded(err) {
+	for inner := err; errors.As(inner, &operation); { // the innermost is the source of the others
+		inner = operation.Err
+	}
+	if operation != nil && operation.Service() == "ec2imds" && !overloaded(err) {
 		return fmt.Errorf("%w: %w", errNoneFound, err)
 	}
 	return err
