@@ -57,7 +57,7 @@ var (
 // check tries three endpoints with tokens of the provider, of which token is one,
 // writes what came of it, and reports whether all that there are accepted them. The
 // profile is the one that the command was given. The error is that of writing.
-func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, token bearer.Token, profile string, base http.RoundTripper) (ok bool, err error) {
+func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, token bearer.Token, profile string, base http.RoundTripper) (bool, error) {
 	calls := calls(provider.Region())
 	out := bufio.NewWriter(w) // which keeps an error until Flush
 	_, accessKeyID, _ := parse(token.Value)
@@ -67,7 +67,7 @@ func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, to
 		fmt.Fprintln(out, "The keys in the environment come before AWS_PROFILE. To use the profile, give -profile or unset the keys.")
 	}
 	if key := os.Getenv("AWS_BEARER_TOKEN_BEDROCK"); key != "" {
-		fmt.Fprintf(out, "AWS_BEARER_TOKEN_BEDROCK is set, to %s. It is not used here, but the AWS SDKs and other clients send it whatever the code says.\n", describe(key))
+		fmt.Fprintf(out, "AWS_BEARER_TOKEN_BEDROCK holds %s. The check does not use it, but the AWS SDKs and other clients send it whatever the code says.\n", describe(key))
 	}
 	proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: calls[0].host}})
 	if proxy == nil {
@@ -155,15 +155,15 @@ func try(ctx context.Context, client *http.Client, call call) (verdict string, w
 		return err.Error(), unknown
 	}
 	request.Header.Set("Content-Type", "application/json")
+	var body []byte
 	response, err := client.Do(request)
-	if err != nil {
-		text, _, _ := strings.Cut(explain.Error(errors.Unwrap(err), ""), "\n")
-		return "no answer: " + text, unanswered(err, call.host)
+	if err == nil {
+		defer response.Body.Close()
+		body, err = io.ReadAll(io.LimitReader(response.Body, 4096))
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
 	if err != nil {
-		return "no answer: it broke off: " + err.Error(), unanswered(err, call.host)
+		text, _, _ := strings.Cut(explain.Error(cmp.Or(errors.Unwrap(err), err), ""), "\n")
+		return "no answer: " + text, unanswered(err, call.host)
 	}
 	message := errorMessage(body)
 	isJSON := strings.HasPrefix(strings.TrimSpace(string(body)), "{") && !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html")
@@ -201,9 +201,9 @@ func unanswered(err error, host string) cause {
 	case errors.As(err, &certificate) && errors.As(err, new(x509.HostnameError)):
 		return notBedrock
 	case errors.As(err, &certificate):
-		issuer := "unknown"
-		if chain := certificate.UnverifiedCertificates; len(chain) > 0 {
-			issuer = chain[len(chain)-1].Issuer.String()
+		var issuer string // of the last one, as it is the authority
+		for _, each := range certificate.UnverifiedCertificates {
+			issuer = each.Issuer.String()
 		}
 		return cause{fmt.Sprintf("the authority of the certificate, %.80q, is not trusted here: a proxy on the way has its own, or AWS_CA_BUNDLE lacks Amazon's", issuer),
 			"name a file with this authority in AWS_CA_BUNDLE or the profile's ca_bundle, or add it to those that the system trusts"}
@@ -220,36 +220,29 @@ func refused(response *http.Response, message string) cause {
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && time.Since(date).Abs() > 5*time.Minute {
 		return wrongClock
 	}
-	var kind string
+	kind, where := "policy", ""
 	if named := policy.FindStringSubmatch(message); named != nil {
 		kind = named[1]
+	}
+	if kind != "policy" && kind != "identity-based policy" {
+		where = "the " + kind
 	}
 	message = strings.ToLower(message)
 	has := func(part string) bool { return strings.Contains(message, part) }
 	switch {
 	case has("explicit deny"):
-		return cause{"a " + cmp.Or(kind, "policy") + " denies the identity CallWithBearerToken",
-			"find the Deny in " + cmp.Or(places[kind], "the identity's policies, its permissions boundary or the organization's policies")}
+		return cause{"CallWithBearerToken is denied by " + cmp.Or(where, "a policy"),
+			"find the Deny in " + cmp.Or(where, "the identity's policies, its permissions boundary or the organization's policies")}
 	// The prefix, which "must start with pre-defined prefix" blames, is right.
 	case has("callwithbearertoken"), has("pre-defined prefix"):
-		return cause{"no " + cmp.Or(kind, "policy") + " gives the identity the permission bedrock:CallWithBearerToken (for Mantle, bedrock-mantle:CallWithBearerToken)",
-			"allow it in " + cmp.Or(places[kind], places["identity-based policy"]) + "; a condition on the type of the token must admit SHORT_TERM"}
+		return cause{"no " + kind + " gives the identity the permission bedrock:CallWithBearerToken (for Mantle, bedrock-mantle:CallWithBearerToken)",
+			"allow it in " + cmp.Or(where, "an IAM policy of the identity") + "; a condition on the type of the token must admit SHORT_TERM"}
 	case has("not yet"):
 		return wrongClock
 	case has("expired"), has("signature"), has("security token"), has("bearer token"):
 		return badKeys
 	}
 	return unknown
-}
-
-// places says where the policies are that AWS's messages name.
-var places = map[string]string{
-	"identity-based policy":   "an IAM policy of the identity, or in its permission set",
-	"session policy":          "the session policy, which whoever assumed the role gave with it",
-	"service control policy":  "the organization's service control policies",
-	"resource control policy": "the organization's resource control policies",
-	"permissions boundary":    "the identity's permissions boundary",
-	"VPC endpoint policy":     "the policy of the VPC endpoint",
 }
 
 // errorMessage returns the message of an error that has the form of Bedrock's, which

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -187,6 +186,9 @@ func TestCheckNamesTheCause(t *testing.T) {
 	certificate := func(err error) func(string) error {
 		return always(&tls.CertificateVerificationError{Err: err, UnverifiedCertificates: []*x509.Certificate{{Issuer: pkix.Name{CommonName: "Corp CA"}}}})
 	}
+	half := awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)), Request: r}, nil
+	})
 	all := []string{controlPlane, runtimeHost, mantle}
 	const (
 		notAuthorized = "User: arn:aws:sts::123456789012:assumed-role/team/me is not authorized to perform: bedrock:CallWithBearerToken on resource: * "
@@ -209,19 +211,19 @@ func TestCheckNamesTheCause(t *testing.T) {
 	}{
 		"no permission":         {refusal("User: x is not authorized to perform: bedrock:CallWithBearerToken on resource: *"), false, ": refused: 403 Forbidden \"User: x", 3, permission},
 		"no policy":             {refusal(notAuthorized + "because no identity-based policy allows it"), false, ": refused: 403", 3, "no identity-based policy gives|in an IAM policy of the identity"},
-		"session policy":        {refusal(notAuthorized + "because no session policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no session policy gives|in the session policy, which whoever assumed"},
-		"organization":          {refusal(notAuthorized + "because no service control policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no service control policy gives|in the organization's service control policies"},
-		"boundary":              {refusal(notAuthorized + "because no permissions boundary allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no permissions boundary gives|in the identity's permissions boundary"},
-		"VPC endpoint":          {refusal(notAuthorized + "because no VPC endpoint policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no VPC endpoint policy gives|in the policy of the VPC endpoint"},
-		"denied":                {refusal(notAuthorized + "with an explicit deny"), false, ": refused: 403", 3, "a policy denies|find the Deny in the identity's policies"},
-		"denied somewhere":      {refusal(notAuthorized + "with an explicit deny in a service control policy"), false, ": refused: 403", 3, "a service control policy denies|find the Deny in the organization's"},
-		"long reason":           {refusal(strings.Repeat("x", 400) + notAuthorized[:90] + strings.Repeat("x", 90)), false, "x is not authorized to perform\"", 0, unknown},
+		"session policy":        {refusal(notAuthorized + "because no session policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no session policy gives|in the session policy; "},
+		"organization":          {refusal(notAuthorized + "because no service control policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no service control policy gives|in the service control policy; "},
+		"boundary":              {refusal(notAuthorized + "because no permissions boundary allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no permissions boundary gives|in the permissions boundary; "},
+		"VPC endpoint":          {refusal(notAuthorized + "because no VPC endpoint policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no VPC endpoint policy gives|in the VPC endpoint policy; "},
+		"denied":                {refusal(notAuthorized + "with an explicit deny in an identity-based policy"), false, ": refused: 403", 3, "denied by a policy|find the Deny in the identity's policies"},
+		"denied somewhere":      {refusal(notAuthorized + "with an explicit deny in a service control policy"), false, ": refused: 403", 3, "denied by the service control policy|find the Deny in the service control policy"},
+		"long reason":           {refusal(strings.Repeat("xxxx ", 99) + "xxxxyz"), false, "xxxxy\"\n", 3, unknown},
 		"invalid format":        {refusal("Invalid API Key format: Must start with pre-defined prefix"), false, ": refused: 403", 3, permission},
 		"valid API key":         {refusal("Authentication failed: Please make sure your API Key is valid."), false, ": refused: 403", 3, unknown},
 		"expired":               {refusal("The security token included in the request is expired"), false, ": refused: 403", 3, keys},
 		"unknown key":           {refusal("The security token included in the request is invalid."), false, ": refused: 403", 3, keys},
 		"invalid token":         {refusal("Invalid bearer token"), false, ": refused: 403", 3, keys},
-		"canonical string":      {refusal(canonical), false, "Security-Token=***&X-Amz-SignedHeaders", 3, keys},
+		"canonical string":      {refusal(canonical), false, "X-Amz-***&X-Amz-SignedHeaders", 3, keys},
 		"not yet valid":         {refusal("Signature not yet current"), false, ": refused: 403", 3, clock},
 		"clock ahead":           {at(-time.Hour), false, ": refused: 40", 3, clock},
 		"clock far behind":      {at(13 * time.Hour), false, ": refused: 40", 3, clock},
@@ -237,8 +239,9 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"a proxy shows a page":  {answer(200, "\n<html>Blocked"), false, ": no verdict: 200 OK \"\\n<html>Blocked\"\n", 3, proxy},
 		"a proxy says nothing":  {answer(200, ""), false, ": no verdict: 200 OK \"\"\n", 3, proxy},
 		"a proxy leads away":    {answer(302, ""), false, ": no verdict: 302 Found \"\"\n", 3, proxy},
-		"a proxy shows a token": {answer(403, "<b>"+echo+"</b>"), false, ": no verdict: 403 Forbidden \"<b>***</b>\"\n", 3, proxy},
+		"a proxy shows a token": {answer(403, "<b>"+echo+"</b>"), false, ": no verdict: 403 Forbidden \"<b>***", 3, proxy},
 
+		"half an answer":    {half, false, ": no answer: unexpected EOF\n", 3, network},
 		"no host":           {failing(noSuchHost, all...), false, "no such host\n", 3, network},
 		"no Mantle":         {failing(noSuchHost, mantle), true, ": no answer: dial tcp: lookup " + mantle + ": no such host\n", 1, nothing},
 		"no control plane":  {failing(noSuchHost, controlPlane), true, ": no answer: dial tcp: lookup " + controlPlane + ": no such host\n", 1, nothing},
@@ -246,6 +249,7 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"one does not":      {failing(always(context.DeadlineExceeded), runtimeHost), false, ": accepted\n", 2, network},
 		"no way to all":     {failing(always(context.DeadlineExceeded), all...), false, ": no answer: context deadline exceeded\n", 3, network},
 		"another authority": {failing(certificate(x509.UnknownAuthorityError{}), all...), false, ": no answer: tls: ", 3, `"CN=Corp CA", is not trusted here: a proxy on the way has its own, or AWS_CA_BUNDLE lacks Amazon's|AWS_CA_BUNDLE`},
+		"odd authority":     {failing(certificate(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), all...), false, ": no answer: tls: ", 3, `"CN=Corp CA", is not trusted here|AWS_CA_BUNDLE`},
 		"another host":      {failing(certificate(x509.HostnameError{Certificate: &x509.Certificate{}, Host: mantle}), all...), false, ": no answer: tls: ", 3, proxy},
 		"old certificate":   {failing(certificate(x509.CertificateInvalidError{Reason: x509.Expired}), all...), false, ": no answer: tls: ", 3, clock},
 		"no credentials":    {failing(always(bedrocktoken.ErrCredentials), all...), false, ": no answer: no valid credentials\n", 3, keys},
@@ -266,5 +270,91 @@ func TestCheckNamesTheCause(t *testing.T) {
 	output, _ := runCheck(t, "another/secret", served(newBedrock()))
 	if want := "do not belong together"; strings.Count(output, want) != 1 {
 		t.Errorf("%q is not in:\n%s", want, output)
+	}
+}
+
+// What is set beside the credentials in use is named, and nothing of it is shown
+// that is secret.
+func TestCheckSaysWhatIsSet(t *testing.T) {
+	tokenOf := func(expiry time.Duration, region string) string {
+		token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithExpiry(expiry),
+			bedrocktoken.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("ASIAOTHER", secretKey, session)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	const (
+		variable = "AWS_BEARER_TOKEN_BEDROCK holds "
+		sent     = ". The check does not use it, but the AWS SDKs and other clients send it whatever the code says.\n"
+		neither  = variable + "something that is neither a token nor a long-term API key" + sent
+		keys     = "The keys in the environment come before AWS_PROFILE. To use the profile, give -profile or unset the keys.\n"
+	)
+	var old string
+	synctest.Test(t, func(t *testing.T) { // on 2000-01-01
+		old = tokenOf(time.Hour, "eu-west-1")
+	})
+	without := func(token, parameter string) string {
+		decoded, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(token, "bedrock-api-key-"))
+		return "bedrock-api-key-" + base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(string(decoded), parameter, "X")))
+	}
+	for name, test := range map[string]struct {
+		env  map[string]string
+		want string
+	}{
+		"nothing":           {nil, ""},
+		"token":             {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": tokenOf(12*time.Hour, "us-west-2")}, variable + "a token for us-west-2, signed with the access key ASIAOTHER, that expires at " + "20"},
+		"old token":         {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": old}, variable + "a token for eu-west-1, signed with the access key ASIAOTHER, that expired at 2000-01-01T01:00:00Z" + sent},
+		"half a token":      {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": old[:len(old)/2]}, neither},
+		"no prefix":         {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": strings.TrimPrefix(old, "bedrock-api-key-")}, neither},
+		"no date":           {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": without(old, "X-Amz-Date")}, neither},
+		"no credential":     {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": without(old, "X-Amz-Credential")}, neither},
+		"long-term key":     {map[string]string{"AWS_BEARER_TOKEN_BEDROCK": "ABSKQmVkcm9ja0FQSUtleQ=="}, variable + "a long-term API key" + sent},
+		"profile":           {map[string]string{"AWS_PROFILE": "team"}, ""},
+		"profile, and keys": {map[string]string{"AWS_PROFILE": "team", "AWS_ACCESS_KEY_ID": accessKeyID, "AWS_SECRET_ACCESS_KEY": secretKey}, keys},
+	} {
+		t.Run(name, func(t *testing.T) {
+			awstest.Set(t, test.env)
+			output, _ := runCheck(t, secretKey, served(newBedrock()))
+			_, rest, _ := strings.Cut(output, "\n")
+			said, _, _ := strings.Cut(rest, "Proxy: ")
+			if !strings.HasPrefix(said, test.want) || test.want == "" && said != "" {
+				t.Errorf("got  %q\nwant %q", said, test.want)
+			}
+		})
+	}
+}
+
+// An endpoint that does not answer costs 20 seconds, and the others are tried.
+func TestCheckTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		output, ok := runCheck(t, secretKey, awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}))
+		if took := time.Since(began); ok || took != time.Minute || strings.Count(output, ": no answer: ") != 3 {
+			t.Errorf("after %v: ok is %v, output:\n%s", took, ok, output)
+		}
+	})
+}
+
+// Somebody who waits sees what has been found out so far. Nothing is tried if
+// nobody can see it.
+func TestCheckWritesAtOnce(t *testing.T) {
+	provider, token := checked(t, secretKey)
+	var (
+		written strings.Builder
+		lines   []int
+	)
+	base := served(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		lines = append(lines, strings.Count(written.String(), "\n"))
+		io.WriteString(w, "{}")
+	}))
+	if _, err := check(t.Context(), &written, provider, token, "", base); err != nil || !slices.Equal(lines, []int{2, 3, 4}) {
+		t.Errorf("error %v, lines before each call: %v", err, lines)
+	}
+	if _, err := check(t.Context(), brokenWriter{}, provider, token, "", base); err == nil || len(lines) > 3 {
+		t.Errorf("error %v, and %d calls", err, len(lines))
 	}
 }

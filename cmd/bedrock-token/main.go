@@ -144,28 +144,48 @@ func newProvider(ctx context.Context, region, profile string, expiry time.Durati
 	if err != nil {
 		return nil, err
 	}
-	return bedrocktoken.NewProvider(ctx, append(opts,
-		bedrocktoken.WithRegion(cmp.Or(region, cfg.Region)), bedrocktoken.WithCredentialsProvider(cfg.Credentials))...)
+	var (
+		creds    aws.Credentials
+		credsErr error
+	)
+	source := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, credsErr })
+	provider, err = bedrocktoken.NewProvider(ctx, append(opts,
+		bedrocktoken.WithRegion(cmp.Or(region, cfg.Region)), bedrocktoken.WithCredentialsProvider(source))...)
+	if err != nil {
+		return nil, err
+	}
+	creds, credsErr = cfg.Credentials.Retrieve(ctx) // here, since a Provider gives a source a minute
+	return provider, nil
 }
 
 // configWithMFA loads a config whose roles ask for MFA codes. Requests are
 // limited as the library limits them; typing a code is not. The credentials come
 // from the region of the environment or the profile: STS of another one may be out
-// of reach.
+// of reach. They live for an hour unless the profile says otherwise, as the
+// library's.
 func configWithMFA(ctx context.Context, region, profile string, stdin io.Reader, stderr io.Writer) (aws.Config, error) {
 	terminal := bufio.NewReader(stdin) // one for all questions: it reads ahead
 	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second)
-	return config.LoadDefaultConfig(ctx,
-		config.WithDefaultRegion(region),
-		config.WithSharedConfigProfile(profile),
-		config.WithLogger(logging.Nop{}),
-		config.WithHTTPClient(client),
-		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
-		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-			o.Duration = cmp.Or(o.Duration, time.Hour) // which every role allows: AWS's default is 15 minutes
-			o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
-		}),
-	)
+	load := func(duration time.Duration) (aws.Config, error) {
+		return config.LoadDefaultConfig(ctx,
+			config.WithDefaultRegion(region),
+			config.WithSharedConfigProfile(profile),
+			config.WithLogger(logging.Nop{}),
+			config.WithHTTPClient(client),
+			config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+			config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+				o.Duration = cmp.Or(o.Duration, duration)
+				o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
+			}),
+		)
+	}
+	cfg, err := load(time.Hour)
+	for _, source := range cfg.ConfigSources {
+		if shared, ok := source.(config.SharedConfig); ok && shared.RoleDurationSeconds != nil {
+			return load(*shared.RoleDurationSeconds) // up to 15 minutes are dropped by the SDK
+		}
+	}
+	return cfg, err
 }
 
 var errNoCode = errors.New("no MFA code was given")

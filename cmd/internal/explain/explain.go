@@ -5,6 +5,7 @@ package explain
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,114 +33,91 @@ func Running(command string, err error, profile string) string {
 	return strings.TrimSuffix(oneLine(secret.ReplaceAllString(says, "***"))+"\n"+oneLine(advice), "\n")
 }
 
-// explain returns what was wrong, and what to do about it, which may be empty.
+// explain returns what was wrong, and what to do about it, which may be empty. The
+// first rule that applies counts.
 func explain(err error, profile, command string) (says, advice string) {
 	var (
 		noSource  config.SharedConfigAssumeRoleError
 		noProfile config.SharedConfigProfileNotExistError
 		file      *fs.PathError
-		refusal   smithy.APIError
 
-		source   = sourceOf(err)
-		text     = cause(err, source)
-		has      = func(part string) bool { return strings.Contains(text, part) }
-		code     string
-		noRegion = errors.Is(err, bedrocktoken.ErrRegion) && !has(`"`) // it quotes one that is wrong
-		noFile   = errors.As(err, &noProfile)
-		none     = strings.Contains(err.Error(), "no AWS credentials were found")
-		answered = statusOf(err) != 0
+		source    = sourceOf(err)
+		text      = cause(err, source)
+		has       = func(part string) bool { return strings.Contains(text, part) }
+		missing   = errors.As(err, &noProfile)
+		unset     = errors.Is(err, bedrocktoken.ErrRegion) && !has(`"`) // it quotes one that is wrong
+		none      = strings.Contains(err.Error(), "no AWS credentials were found")
+		outage    = errors.Is(err, bedrocktoken.ErrOutage)
+		answered  = statusOf(err) != 0 || errors.As(err, new(smithy.APIError))
+		untrusted = errors.As(err, new(*tls.CertificateVerificationError))
+		isSource  = errors.As(err, &noSource)
+		oneKey    = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
+		denied    = errors.As(err, &file) && (errors.Is(err, fs.ErrPermission) || has("read-only file system"))
 
-		restart string
-		keys    = "Sign in with aws login or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with -profile."
+		restart, whose string
+		keys           = "Sign in with aws login or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with -profile."
 	)
-	if source != "" && !errors.As(err, &file) { // whose path may be that long
-		text = Hide(text)
-	}
-	if errors.As(err, &refusal) {
-		code, answered = refusal.ErrorCode(), true
-	}
 	if command != "" {
 		restart = ", and restart " + command + " if they are in its environment"
 		keys = "Sign in with aws login or aws sso login, or write keys into the shared credentials file; " +
 			"or restart " + command + " with -profile or with keys in its environment."
 	}
-	signIn := func(command string) string {
-		switch {
-		case profile == "":
-			return fmt.Sprintf("Sign in with %s.", command)
-		case strings.Contains(err.Error(), "AssumeRole"): // it is the role's source that lacks one
-			return fmt.Sprintf("Sign in with %s, for the source_profile of %.80q.", command, profile)
-		}
-		return fmt.Sprintf("Sign in with %s --profile %.80q.", command, profile)
+	switch {
+	case profile == "":
+	case strings.Contains(err.Error(), "AssumeRole"): // it is the role's source that lacks a sign-in
+		whose = fmt.Sprintf(", for the source_profile of %.80q", profile)
+	default:
+		whose = fmt.Sprintf(" --profile %.80q", profile)
 	}
+	if source != "" && file == nil { // whose path may be as long as a secret key
+		text = Hide(text)
+	}
+
 	for _, variable := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
-		if path := os.Getenv(variable); strings.HasPrefix(path, "~") && (noFile || noRegion || none) {
+		if path := os.Getenv(variable); strings.HasPrefix(path, "~") && (missing || unset || none) {
 			return fmt.Sprintf("%s is %q, and nothing expands its ~", variable, path), "Set it to the full path of the file."
 		}
 	}
+	for _, rule := range []struct {
+		seen         bool
+		says, advice string
+	}{
+		{unset, "no region is set", "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."},
+		{errors.Is(err, bedrocktoken.ErrRegion), text, "Give the name of a region, such as us-east-1. It comes from -region, AWS_REGION, AWS_DEFAULT_REGION or the profile."},
+		{errors.Is(err, bedrocktoken.ErrExpiry), text, "Give -expiry a time such as 30m or 12h."},
+		{missing && isSource, fmt.Sprintf("there is no profile %q, which is to be a source_profile", noProfile.Profile), "Correct the source_profile in the shared config files."},
+		{missing, fmt.Sprintf("there is no profile %q", noProfile.Profile), "Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."},
+		{isSource, fmt.Sprintf("the source_profile %q leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role", noSource.Profile),
+			fmt.Sprintf("After aws login, name a source_profile that has credential_process = aws configure export-credentials --profile %.80q --format process.", noSource.Profile)},
+		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here", "Use aws login, or keys from aws configure export-credentials."},
+		{has("cannot load the AWS config: open ") || has("CA bundle"), text, fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
+		{has("cannot load the AWS config: "), text, "Correct it in the environment or in the shared config files."},
 
-	switch {
-	case noRegion:
-		return "no region is set", "Give -region, or set AWS_REGION, AWS_DEFAULT_REGION or the profile's region."
-	case errors.Is(err, bedrocktoken.ErrRegion):
-		return text, "Give the name of a region, such as us-east-1. It comes from -region, AWS_REGION, AWS_DEFAULT_REGION or the profile."
-	case errors.Is(err, bedrocktoken.ErrExpiry):
-		return text, "Give -expiry a time such as 30m or 12h."
+		{none && oneKey, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too" + restart + "."},
+		{none && answered, "no AWS credentials were found: " + text, keys},
+		{none, "no AWS credentials were found", keys},
+		{has("access key") || has("the session token "), text, "Set all values of the same credentials again, with a session token if the access key ID begins with ASIA" + restart + "."},
+		{has("AWS_CREDENTIAL_EXPIRATION"), text, "Set it to the end of the keys in the environment, or unset it" + restart + "."},
+		{has("no MFA code was given"), "no MFA code was given", "Run it in a terminal and type the code."},
 
-	case noFile && errors.As(err, &noSource):
-		return fmt.Sprintf("there is no profile %q, which is to be a source_profile", noProfile.Profile), "Correct the source_profile in the shared config files."
-	case noFile:
-		return fmt.Sprintf("there is no profile %q", noProfile.Profile),
-			"Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."
-	case errors.As(err, &noSource):
-		return fmt.Sprintf("the source_profile %q leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role", noSource.Profile),
-			fmt.Sprintf("After aws login, name a source_profile that has credential_process = aws configure export-credentials --profile %.80q --format process.", noSource.Profile)
-	case errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)):
-		return "the profile's role wants an MFA code, which cannot be asked for here", "Use aws login, or keys from aws configure export-credentials."
-	case has("invalid proxy address"): // which is quoted, password included
-		return "HTTPS_PROXY or HTTP_PROXY is not a URL", "Set it to one such as http://proxy.example.com:3128."
-	case has("cannot load the AWS config: open ") || has("CA bundle"):
-		return text, fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))
-	case has("cannot load the AWS config: "):
-		return text, "Correct it in the environment or in the shared config files."
-
-	case none && (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == ""):
-		return "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too" + restart + "."
-	case none && answered:
-		return "no AWS credentials were found: " + text, keys
-	case none:
-		return "no AWS credentials were found", keys
-	case errors.Is(err, bedrocktoken.ErrOutage) && answered:
-		return text, "Try again later."
-	case errors.Is(err, bedrocktoken.ErrOutage):
-		return text, "Check the network and HTTPS_PROXY, or try again later."
-	case has("access key") || has("session token is"):
-		return text, "Set all values of the same credentials again, the session token of temporary ones included" + restart + "."
-	case has("AWS_CREDENTIAL_EXPIRATION"):
-		return text, "Set it to the end of the keys in the environment, or unset it" + restart + "."
-	case has("credentials expired"):
-		return text, "Get new ones. If they come from the environment, AWS_CREDENTIAL_EXPIRATION says when they end" + restart + "."
-	case has("no MFA code was given"):
-		return "no MFA code was given", "Run it in a terminal and type the code."
-
-	case errors.As(err, &file) && (errors.Is(err, fs.ErrPermission) || has("read-only file system")):
-		return text, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."
-	case source == "SSO" && code != "" && code != "UnauthorizedException":
-		return text, "Give the profile the sso_account_id and sso_role_name of a role that is yours."
-	case source == "SSO", source == "SSO OIDC", has("cached SSO token"), has("SSO session has expired"):
-		return text, signIn("aws sso login")
-	case source == "Signin", has("login token"), has("login session"):
-		return text, signIn("aws login")
-	case has("MultiFactorAuthentication"):
-		return text, "Try again with a new code."
-	case source == "STS", has("jwt"):
-		return text, "Check the role's ARN and trust policy, and the keys or the web identity token that ask for it."
-	case source == container:
-		return text, "Check the role of the task or the pod."
-	case source == ec2:
-		return text, "Check the role of the instance, or find other credentials. " + keys
-	case has("credential_process: "):
-		return text, "Run the profile's credential_process by hand to see why."
+		{untrusted, text, "If a proxy on the way has a certificate authority of its own, name its file in AWS_CA_BUNDLE or the profile's ca_bundle."},
+		{outage && answered, text, "Try again later."},
+		{outage, text, "Check the network and HTTPS_PROXY, or try again later."},
+		{has("credentials expired"), text, "Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set" + restart + "."},
+		{denied, text, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."},
+		{has(" answered with status ") && source != container && source != ec2, text, "AWS gives a reason, so a proxy on the way answered: let it pass requests to AWS."},
+		{source == "SSO" && answered && !has("UnauthorizedException"), text, "Give the profile the sso_account_id and sso_role_name of a role that is yours."},
+		{source == "SSO" || source == "SSO OIDC" || has("cached SSO token") || has("SSO session has expired"), text, "Sign in with aws sso login" + whose + "."},
+		{source == "Signin" || has("login token") || has("login session"), text, "Sign in with aws login" + whose + "."},
+		{has("MultiFactorAuthentication"), text, "Try again with a new code."},
+		{source == "STS" || has("jwt"), text, "Check the role's ARN and trust policy, and the keys or the web identity token that ask for it."},
+		{source == container, text, "Check the role of the task or the pod."},
+		{source == ec2, text, keys},
+		{has("credential_process: "), text, "Run the profile's credential_process by hand to see why."},
+	} {
+		if rule.seen {
+			return rule.says, rule.advice
+		}
 	}
 	return text, ""
 }
