@@ -113,8 +113,7 @@ func newTransport(ctx context.Context, profile string) (*http.Transport, error) 
 	if err != nil {
 		return nil, err
 	}
-	base.DisableCompression = true               // answers pass as they are
-	base.MaxIdleConnsPerHost = base.MaxIdleConns // there are three hosts at most
+	base.DisableCompression = true // answers pass as they are
 	// Without pings a connection whose path has died silently, as after a sleep or a
 	// change of network, is used for a quarter of an hour. It is left after 45 seconds.
 	// More frequent pings make servers that count them close the connection. The values
