@@ -246,7 +246,8 @@ func errorOf(t *testing.T, response *http.Response, status int) string {
 		Message string
 		Error   struct{ Type, Message string }
 	}
-	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Error.Type == "" || answer.Message != answer.Error.Message ||
+	kinds := map[int]string{400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error", 502: "api_error", 503: "api_error"}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Error.Type != kinds[status] || answer.Message != answer.Error.Message ||
 		!strings.HasPrefix(answer.Message, "bedrock-proxy: ") || strings.Count(answer.Message, "\n") > 1 || response.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("not an error of the proxy: %s, %v", body, err)
 	}
