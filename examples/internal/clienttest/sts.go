@@ -18,6 +18,7 @@ import (
 // An AssumeRole is a request that an STS received.
 type AssumeRole struct {
 	Role, ExternalID, SessionName string
+	Seconds                       string // how long the session lasts
 	Tags                          map[string]string
 	AccessKeyID, Region           string // of the signature
 }
@@ -53,6 +54,7 @@ func (s *STS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Role:        r.FormValue("RoleArn"),
 		ExternalID:  r.FormValue("ExternalId"),
 		SessionName: r.FormValue("RoleSessionName"),
+		Seconds:     r.FormValue("DurationSeconds"),
 		Tags:        map[string]string{},
 	}
 	for i := 1; r.Form.Has(fmt.Sprintf("Tags.member.%d.Key", i)); i++ {
