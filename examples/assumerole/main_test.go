@@ -103,6 +103,7 @@ func TestUnansweredRequestIsGivenUp(t *testing.T) {
 		json.NewEncoder(w).Encode(map[string]string{"AccessKeyId": "ASIACONTAINER", "SecretAccessKey": "secret", "Token": "session"})
 	}))
 	defer container.Close()
+	defer container.CloseClientConnections() // else Close waits for a request without an answer
 	sts := startSTS(t, func(ctx context.Context, request clienttest.AssumeRole) (aws.Credentials, error) {
 		stsAnswers(ctx)
 		return roleCredentials(ctx, request)

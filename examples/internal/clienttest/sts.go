@@ -37,7 +37,10 @@ type STS struct {
 func NewSTS(t *testing.T, answer func(context.Context, AssumeRole) (aws.Credentials, error)) *STS {
 	s := &STS{answer: answer}
 	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.CloseClientConnections() // else Close waits for a request without an answer
+		server.Close()
+	})
 	s.URL = server.URL
 	return s
 }
