@@ -47,7 +47,7 @@ func BenchmarkProvideToken(b *testing.B) {
 // A call at load: many in each second.
 func BenchmarkProviderToken(b *testing.B) {
 	benchmark(b, func(b *testing.B, creds aws.Credentials) func() {
-		provider := newProvider(b, providers(creds)["raw"])
+		provider := newProvider(b, sources(creds)["raw"])
 		return func() {
 			if _, err := provider.Token(b.Context()); err != nil {
 				b.Error(err)

@@ -1,6 +1,7 @@
 package bedrocktoken
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,34 +55,24 @@ func (o *options) fromDefaultChain(ctx context.Context) error {
 	}
 	if o.source == nil {
 		c := &chain{region: cfg.Region, loadedAt: time.Now()}
-		c.profile, c.named = profileOf(cfg, o.profile)
+		c.profile, c.named = fixedProfile(o.profile)
 		c.loaded.Store(&cfg)
 		o.source = c
 	}
 	return nil
 }
 
-// profileOf returns the profile whose credentials cfg uses, or "" if the environment
-// has some, and whether WithProfile, which gave given, or AWS_PROFILE named it.
-func profileOf(cfg aws.Config, given string) (profile string, named bool) {
-	env, _ := config.NewEnvConfig() // has no error, or cfg would not have been loaded
+// fixedProfile returns the profile whose credentials are used, or "" if the environment
+// has some, and whether WithProfile, which gave given, or AWS_PROFILE names it.
+func fixedProfile(given string) (profile string, named bool) {
+	env, _ := config.NewEnvConfig() // has no error: a config has been loaded
 	switch {
 	case given != "":
 		return given, true
 	case env.Credentials.HasKeys(), env.WebIdentityTokenFilePath != "":
 		return "", false
 	}
-	return sharedConfig(cfg).Profile, os.Getenv("AWS_PROFILE") != ""
-}
-
-// sharedConfig returns what cfg has from the shared config files.
-func sharedConfig(cfg aws.Config) config.SharedConfig {
-	for _, source := range cfg.ConfigSources {
-		if shared, ok := source.(config.SharedConfig); ok {
-			return shared
-		}
-	}
-	return config.SharedConfig{}
+	return cmp.Or(env.SharedConfigProfile, config.DefaultSharedConfigProfile), os.Getenv("AWS_PROFILE") != ""
 }
 
 func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOptions) error) (aws.Config, error) {
@@ -107,9 +98,11 @@ func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOp
 		}
 	})
 	cfg, err := config.LoadDefaultConfig(ctx, append(opts, hour)...)
-	// The SDK drops a duration_seconds of up to 15 minutes, because that is its default.
-	if given := sharedConfig(cfg).RoleDurationSeconds; err == nil && given != nil && *given <= 15*time.Minute {
-		return config.LoadDefaultConfig(ctx, opts...)
+	for _, source := range cfg.ConfigSources {
+		shared, _ := source.(config.SharedConfig)
+		if given := shared.RoleDurationSeconds; given != nil && *given < 16*time.Minute {
+			return config.LoadDefaultConfig(ctx, opts...) // the SDK drops it, for its default of 15 minutes
+		}
 	}
 	return cfg, err
 }
@@ -132,16 +125,13 @@ func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
 // does not.
 func retrieve(ctx context.Context, cfg aws.Config) (aws.Credentials, error) {
 	creds, err := cfg.Credentials.Retrieve(ctx)
-	if err != nil || creds.Source != config.CredentialsSourceName {
+	expiration := os.Getenv("AWS_CREDENTIAL_EXPIRATION")
+	if err != nil || expiration == "" || creds.Source != config.CredentialsSourceName {
 		return creds, err
 	}
-	const variable = "AWS_CREDENTIAL_EXPIRATION"
-	if value := os.Getenv(variable); value != "" {
-		creds.CanExpire = true
-		creds.Expires, err = time.Parse(time.RFC3339, value)
-		if err != nil {
-			return aws.Credentials{}, fmt.Errorf("%s is %.80q, not a time such as 2006-01-02T15:04:05Z", variable, value)
-		}
+	creds.CanExpire = true
+	if creds.Expires, err = time.Parse(time.RFC3339, expiration); err != nil {
+		return aws.Credentials{}, fmt.Errorf("AWS_CREDENTIAL_EXPIRATION is %.80q, not a time such as 2006-01-02T15:04:05Z", expiration)
 	}
 	return creds, nil
 }

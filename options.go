@@ -38,11 +38,10 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer in
 // source is an [ErrCredentials].
 //
-// A [Provider] caches and renews what source returns, as the package page has it for
-// the Source that the credentials name. An [aws.CredentialsCache], such as the
-// Credentials of a loaded [aws.Config], waits for good for a request that is never
-// answered: load the config with a time limit for requests, as in the example
-// ConfigWithOptions.
+// What holds for which source stands at the end of the package page. An
+// [aws.CredentialsCache], such as the Credentials of an [aws.Config], waits for good
+// for a request that is never answered: load the config with a time limit, as in the
+// example ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.source = source }
 }
@@ -55,20 +54,17 @@ func WithExpiry(expiry time.Duration) Option {
 }
 
 // WithProfile sets the profile of the shared config files. Unlike AWS_PROFILE it
-// takes precedence over credentials in the environment. AWS_REGION still takes
-// precedence over the profile's region. A profile whose role asks for an MFA code
-// needs [WithCredentialsProvider], as in its example ConfigWithOptions.
+// takes precedence over credentials in the environment. A profile whose role asks
+// for an MFA code needs [WithCredentialsProvider].
 func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
-// WithRenewalErrorHandler sets a function that is told why a retrieval brought no
-// credentials to hold, each time, while calls are served. It is not told what a
-// caller is. The error is an [ErrCredentials] that says until when the held
-// credentials are used: log it, count it, or warn whoever has to sign in.
+// WithRenewalErrorHandler sets a function that is given the error of each retrieval
+// that failed while calls get tokens. The error, an [ErrCredentials], says until when
+// the held credentials are used: log it, count it, or warn whoever has to sign in.
 //
-// A [Provider] calls handle in the background. If handle blocks, its calls may
-// overlap. A nil handle is none.
+// It is called in the background. If it blocks, its calls may overlap.
 func WithRenewalErrorHandler(handle func(err error)) Option {
 	return func(o *options) { o.handle = handle }
 }
@@ -100,20 +96,17 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 	return o, err
 }
 
-// emptyProvider reports whether provider is nil, or a cache around nil, and would
-// panic when called.
-func emptyProvider(provider aws.CredentialsProvider) bool {
-	cache, ok := provider.(*aws.CredentialsCache)
-	return isNil(provider) || ok && cache.IsCredentialsProvider(nil) // that is, around nil
-}
-
-// isNil reports whether v, an interface that is not nil, has a nil in it.
-func isNil(v any) bool {
-	switch v := reflect.ValueOf(v); v.Kind() {
+// emptyProvider reports whether source has a nil in it, or is a cache around nil, and
+// would panic when called.
+func emptyProvider(source aws.CredentialsProvider) bool {
+	switch v := reflect.ValueOf(source); v.Kind() {
 	case reflect.Chan, reflect.Func, reflect.Map, reflect.Pointer, reflect.Slice:
-		return v.IsNil()
+		if v.IsNil() {
+			return true
+		}
 	}
-	return false
+	cache, ok := source.(*aws.CredentialsCache)
+	return ok && cache.IsCredentialsProvider(nil) // that is, around nil
 }
 
 // regionName is the pattern of a region's name.

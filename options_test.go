@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -15,55 +17,39 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-// A region has to be a DNS label, since it becomes part of an address. Anything
-// else is ErrRegion, before a credential is retrieved.
+// A region has to have the form that AWS's names have, since it becomes part of an
+// address. Anything else is ErrRegion, before a credential is retrieved.
 func TestRegionIsChecked(t *testing.T) {
-	valid := []string{
-		"us-east-1", "ap-northeast-3", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1", "mx-central-1",
-		"local", "9", strings.Repeat("a", 63),
-	}
-	for _, region := range valid {
+	for _, region := range []string{
+		"us-east-1", "ap-northeast-3", "us-gov-west-1", "us-isob-east-1", "us-iso-east-1", "eusc-de-east-1", "mx-central-1", "us-east-11",
+		strings.Repeat("a", 59) + "-b-1",
+	} {
 		t.Run(region, func(t *testing.T) {
-			token, err := bedrocktoken.ProvideToken(t.Context(),
-				bedrocktoken.WithRegion(region),
-				bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			accept(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+			provider := newProvider(t, static(accessKeyID, secretKey, ""), bedrocktoken.WithRegion(region))
+			signedBy(t, tokenOf(t, provider), region, longTerm)
 		})
 	}
 	good := newProvider(t, static(accessKeyID, secretKey, ""))
-	invalid := []string{
+	for _, region := range []string{
+		"us-east-1a", "useast1", "nowhere", "local", "s3", "us-east", "us-1", "1-east-1", "us-east-1-", "us-2-1", "us-east1", "aws-global",
 		" ", " us-east-1", "us-east-1 ", "us east 1", "us-east-1\n", "\tus-east-1", "us-east-1\x00", "us\r\neast",
 		"us-east-1/bedrock", "us-east-1&x=y", "us-east-1?x", "us-east-1#", "us.east.1", "us_east_1", "us-east-1,us-west-2",
-		"US-EAST-1", "us-East-1", "-us-east-1", "us-east-1-", "us--east-1", "-", "--",
-		"us-éast-1", "us-east-１", "us\u2010east\u20101", "\xff\xfe", "%75s-east-1", "aws-global*",
-		strings.Repeat("a", 64), strings.Repeat("us-", 100000),
-	}
-	for _, region := range invalid {
+		"US-EAST-1", "us-East-1", "-us-east-1", "us--east-1", "-", "--",
+		"us-éast-1", "us-east-１", "us\u2010east\u20101", "\xff\xfe", "%75s-east-1",
+		strings.Repeat("a", 60) + "-b-1", strings.Repeat("us-", 100000),
+	} {
 		t.Run(fmt.Sprintf("%.30q", region), func(t *testing.T) {
-			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}, nil
-			})
+			source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return longTerm, nil })
 			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source))
-			if token != "" {
-				t.Errorf("got %q", token)
-			}
 			other, otherErr := good.ForRegion(region)
-			if other != nil {
-				t.Error("ForRegion returned a Provider")
+			if token != "" || other != nil || source.Calls() != 0 {
+				t.Errorf("got %q and %v after %d retrievals", token, other, source.Calls())
 			}
 			for function, err := range map[string]error{"ProvideToken": err, "ForRegion": otherErr} {
-				if !errors.Is(err, bedrocktoken.ErrRegion) {
-					t.Fatalf("%s: error %v, want ErrRegion", function, err)
+				shown := fmt.Sprintf("%.20q", region)
+				if !errors.Is(err, bedrocktoken.ErrRegion) || !strings.Contains(err.Error(), shown[:len(shown)-1]) || len(err.Error()) > 1000 {
+					t.Errorf("%s: error %v, want ErrRegion that shows the value", function, err)
 				}
-				if shown := fmt.Sprintf("%.20q", region); !strings.Contains(err.Error(), shown[:len(shown)-1]) || len(err.Error()) > 1000 {
-					t.Errorf("%s: the error does not show the value: %v", function, err)
-				}
-			}
-			if n := source.Calls(); n != 0 {
-				t.Errorf("credentials were retrieved %d times", n)
 			}
 		})
 	}
@@ -74,85 +60,80 @@ func TestRegionIsChecked(t *testing.T) {
 func TestRegionPrecedence(t *testing.T) {
 	awstest.WriteConfig(t, `
 [default]
-region = from-default-profile
+region = default-profile-1
 [profile team]
-region = from-team-profile
+region = team-profile-1
 aws_access_key_id = team
 aws_secret_access_key = secret
 [profile mfa]
-region = from-mfa-profile
+region = mfa-profile-1
 role_arn = arn:aws:iam::123456789012:role/x
 source_profile = team
 mfa_serial = arn:aws:iam::123456789012:mfa/x
 `)
-	tests := map[string]struct {
+	given := bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, ""))
+	for name, test := range map[string]struct {
 		env  map[string]string
 		opts []bedrocktoken.Option
 		want string
 	}{
-		"default profile":     {nil, nil, "from-default-profile"},
-		"AWS_PROFILE":         {map[string]string{"AWS_PROFILE": "team"}, nil, "from-team-profile"},
-		"WithProfile":         {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-team-profile"},
-		"role is not assumed": {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("mfa")}, "from-mfa-profile"},
-		"empty WithProfile":   {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("")}, "from-default-profile"},
-		"AWS_DEFAULT_REGION":  {map[string]string{"AWS_DEFAULT_REGION": "from-default"}, nil, "from-default"},
-		"AWS_REGION":          {map[string]string{"AWS_DEFAULT_REGION": "from-default", "AWS_REGION": "from-env"}, nil, "from-env"},
-		"env before profile":  {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-env"},
-		"WithRegion":          {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("given")}, "given"},
-		"empty WithRegion":    {map[string]string{"AWS_REGION": "from-env"}, []bedrocktoken.Option{bedrocktoken.WithRegion("")}, "from-env"},
-		"the last counts":     {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("one"), nil, bedrocktoken.WithRegion("two")}, "two"},
-	}
-	for name, test := range tests {
+		"default profile":     {nil, nil, "default-profile-1"},
+		"AWS_PROFILE":         {map[string]string{"AWS_PROFILE": "team"}, nil, "team-profile-1"},
+		"WithProfile":         {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "team-profile-1"},
+		"role is not assumed": {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("mfa")}, "mfa-profile-1"},
+		"empty WithProfile":   {nil, []bedrocktoken.Option{bedrocktoken.WithProfile("")}, "default-profile-1"},
+		"AWS_DEFAULT_REGION":  {map[string]string{"AWS_DEFAULT_REGION": "default-env-1"}, nil, "default-env-1"},
+		"AWS_REGION":          {map[string]string{"AWS_DEFAULT_REGION": "default-env-1", "AWS_REGION": "from-env-1"}, nil, "from-env-1"},
+		"env before profile":  {map[string]string{"AWS_REGION": "from-env-1"}, []bedrocktoken.Option{bedrocktoken.WithProfile("team")}, "from-env-1"},
+		"WithRegion":          {map[string]string{"AWS_REGION": "from-env-1"}, []bedrocktoken.Option{bedrocktoken.WithRegion("as-given-1")}, "as-given-1"},
+		"empty WithRegion":    {map[string]string{"AWS_REGION": "from-env-1"}, []bedrocktoken.Option{bedrocktoken.WithRegion("")}, "from-env-1"},
+		"the last counts":     {nil, []bedrocktoken.Option{bedrocktoken.WithRegion("the-one-1"), nil, bedrocktoken.WithRegion("the-two-2")}, "the-two-2"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
-			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
-			provider, err := bedrocktoken.NewProvider(t.Context(), opts...)
+			provider, err := bedrocktoken.NewProvider(t.Context(), append(test.opts, given)...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			acceptNext(t, provider, test.want, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey})
+			signedBy(t, tokenOf(t, provider), test.want, longTerm)
 			if got := provider.Region(); got != test.want {
 				t.Errorf("Region returns %q, want %q", got, test.want)
 			}
 		})
 	}
 
-	failures := map[string]struct {
+	for name, test := range map[string]struct {
 		config string
 		env    map[string]string
 		opts   []bedrocktoken.Option
 		says   []string
-		not    string
-		want   error // by default ErrRegion
+		want   error // ErrRegion if nil
 	}{
 		"none":                         {says: []string{"WithRegion", "AWS_REGION", "AWS_DEFAULT_REGION", "profile"}},
 		"bad AWS_REGION":               {env: map[string]string{"AWS_REGION": "US East"}, says: []string{`"US East"`}},
 		"bad region of profile":        {config: "[default]\nregion = us_east_1\n", says: []string{`"us_east_1"`}},
-		"profile that is not there":    {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"nobody"}},
-		"unreadable AWS_CA_BUNDLE":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"/does/not/exist"}},
-		"AWS_REGION, no such profile":  {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}, not: "invalid region"},
-		"AWS_REGION, no AWS_CA_BUNDLE": {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"cannot load the AWS config", "/does/not/exist"}, not: "invalid region"},
-		"good environment, bad option": {env: map[string]string{"AWS_REGION": "us-east-1"}, opts: []bedrocktoken.Option{bedrocktoken.WithRegion("x y")}, says: []string{`"x y"`}},
-	}
-	for name, test := range failures {
+		"good environment, bad option": {env: map[string]string{"AWS_REGION": region}, opts: []bedrocktoken.Option{bedrocktoken.WithRegion("x y")}, says: []string{`"x y"`}},
+		"profile that is not there":    {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
+		"AWS_REGION, no such profile":  {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
+		"unreadable AWS_CA_BUNDLE":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"cannot load the AWS config", "/does/not/exist"}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.WriteConfig(t, test.config)
 			awstest.Set(t, test.env)
-			opts := append(test.opts, bedrocktoken.WithCredentialsProvider(static(accessKeyID, secretKey, "")))
-			token, err := bedrocktoken.ProvideToken(t.Context(), opts...)
-			if want := cmp.Or(test.want, bedrocktoken.ErrRegion); !errors.Is(err, want) || token != "" {
-				t.Fatalf("got %q and error %v, want %v", token, err, want)
+			token, err := bedrocktoken.ProvideToken(t.Context(), append(test.opts, given)...)
+			want := cmp.Or(test.want, bedrocktoken.ErrRegion)
+			for _, kind := range []error{bedrocktoken.ErrRegion, bedrocktoken.ErrCredentials} {
+				if errors.Is(err, kind) != (kind == want) || token != "" {
+					t.Fatalf("got %q and error %v, want %v", token, err, want)
+				}
 			}
-			if missing := new(config.SharedConfigProfileNotExistError); name == "profile that is not there" && !errors.As(err, missing) {
+			if missing := new(config.SharedConfigProfileNotExistError); test.env["AWS_PROFILE"] == "nobody" && !errors.As(err, missing) {
 				t.Errorf("error %v hides its cause", err)
 			}
 			for _, part := range test.says {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("error %q does not say %q", err, part)
 				}
-			}
-			if test.not != "" && strings.Contains(err.Error(), test.not) {
-				t.Errorf("error %q says %q", err, test.not)
 			}
 		})
 	}
@@ -169,7 +150,6 @@ aws_secret_access_key = secret
 [profile team]
 aws_access_key_id = from-team-profile
 aws_secret_access_key = secret
-aws_session_token = session
 [profile half]
 aws_access_key_id = half
 [profile mfa]
@@ -177,11 +157,11 @@ role_arn = arn:aws:iam::123456789012:role/x
 source_profile = team
 mfa_serial = arn:aws:iam::123456789012:mfa/x
 [profile process]
-credential_process = /does/not/exist
+credential_process = exit 1
 `)
 	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret"}
 	given := bedrocktoken.WithCredentialsProvider(static("given", "secret", ""))
-	tests := map[string]struct {
+	for name, test := range map[string]struct {
 		env  map[string]string
 		opts []bedrocktoken.Option
 		want string
@@ -194,77 +174,95 @@ credential_process = /does/not/exist
 		"given, and profile":      {nil, []bedrocktoken.Option{given, bedrocktoken.WithProfile("team")}, "given"},
 		"nil":                     {env, []bedrocktoken.Option{bedrocktoken.WithCredentialsProvider(nil)}, "from-env"},
 		"nil takes back":          {env, []bedrocktoken.Option{given, bedrocktoken.WithCredentialsProvider(nil)}, "from-env"},
-		"nil option":              {env, []bedrocktoken.Option{nil}, "from-env"},
 		"half in the environment": {map[string]string{"AWS_ACCESS_KEY_ID": "half"}, nil, "from-default-profile"},
-	}
-	for name, test := range tests {
+	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
 			token, err := bedrocktoken.ProvideToken(t.Context(), append(test.opts, bedrocktoken.WithRegion(region))...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			session := map[string]string{"from-team-profile": "session"}[test.want]
-			accept(t, token, region, aws.Credentials{AccessKeyID: test.want, SecretAccessKey: "secret", SessionToken: session})
+			signedBy(t, token, region, aws.Credentials{AccessKeyID: test.want, SecretAccessKey: "secret"})
+		})
+	}
+	for name, says := range map[string]string{"nobody": "nobody", "half": "", "mfa": "MFA", "process": "process"} {
+		t.Run("broken profile "+name, func(t *testing.T) {
+			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithProfile(name))
+			if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" || !strings.Contains(err.Error(), says) {
+				t.Fatalf("got %q and error %v, want ErrCredentials that says %q", token, err, says)
+			}
 		})
 	}
 
-	failures := map[string]struct{ profile, says string }{
-		"profile that is not there": {"nobody", "nobody"},
-		"half a profile":            {"half", ""},
-		"MFA":                       {"mfa", "MFA"},
-		"failing process":           {"process", "process"},
-	}
-	for name, test := range failures {
-		t.Run(name, func(t *testing.T) {
-			token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithProfile(test.profile))
-			if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
-				t.Fatalf("got %q and error %v, want ErrCredentials", token, err)
-			}
-			if !strings.Contains(err.Error(), test.says) {
-				t.Errorf("error %q does not say %q", err, test.says)
-			}
-		})
-	}
-	// A provider that cannot be called is a mistake, for which the default chain
-	// would be another identity.
-	var (
-		nilPointer *credentials.StaticCredentialsProvider
-		nilCache   *aws.CredentialsCache
-		nilMap     mapProvider
-	)
-	for name, provider := range map[string]aws.CredentialsProvider{
-		"nil pointer":          nilPointer,
-		"nil cache":            nilCache,
+	// A source that cannot be called is a mistake, for which the default chain would
+	// be another identity.
+	for name, source := range map[string]aws.CredentialsProvider{
+		"nil pointer":          (*credentials.StaticCredentialsProvider)(nil),
+		"nil cache":            (*aws.CredentialsCache)(nil),
 		"nil func":             aws.CredentialsProviderFunc(nil),
-		"nil map":              nilMap,
+		"nil map":              mapSource(nil),
 		"empty cache":          new(aws.CredentialsCache),
 		"cache around nothing": aws.NewCredentialsCache(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, env)
-			for how, opts := range map[string][]bedrocktoken.Option{
-				"given":              {bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(provider)},
-				"given without more": {bedrocktoken.WithCredentialsProvider(provider)},
-			} {
-				made, err := bedrocktoken.NewProvider(t.Context(), opts...)
-				if !errors.Is(err, bedrocktoken.ErrCredentials) || made != nil {
-					t.Errorf("%s: got %v and error %v, want ErrCredentials", how, made, err)
+			for _, region := range []string{region, ""} {
+				provider, err := bedrocktoken.NewProvider(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source))
+				if !errors.Is(err, bedrocktoken.ErrCredentials) || provider != nil {
+					t.Errorf("got %v and error %v, want ErrCredentials", provider, err)
 				}
 			}
 		})
 	}
-	t.Run("none at all", func(t *testing.T) {
-		awstest.WriteConfig(t, "")
-		token, err := bedrocktoken.ProvideToken(t.Context(), bedrocktoken.WithRegion(region))
-		if !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" {
-			t.Fatalf("got %q and error %v, want ErrCredentials", token, err)
-		}
-	})
 }
 
-type mapProvider map[string]string
+type mapSource map[string]string
 
-func (mapProvider) Retrieve(context.Context) (aws.Credentials, error) {
-	return aws.Credentials{}, errors.New("called")
+func (mapSource) Retrieve(context.Context) (aws.Credentials, error) { panic("called") }
+
+// An expiry from 1 second to 12 hours is what the token is signed for, in whole
+// seconds, and the default is 12 hours. Anything else is ErrExpiry.
+func TestExpiryIsChecked(t *testing.T) {
+	for _, expiry := range []time.Duration{
+		time.Second, time.Second + 1, 2*time.Second - 1, time.Minute, 12*time.Hour - 1, 12 * time.Hour,
+	} {
+		t.Run(expiry.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(1999 * time.Millisecond) // since a token has whole seconds only
+				provider := newProvider(t, static(accessKeyID, secretKey, ""), bedrocktoken.WithExpiry(expiry))
+				token, err := provider.RetrieveBearerToken(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				verified := signedBy(t, token.Value, region, longTerm)
+				if want := expiry.Truncate(time.Second); verified.Expiry != want {
+					t.Errorf("signed for %v, want %v", verified.Expiry, want)
+				}
+				if want := verified.SigningTime.Add(verified.Expiry); !token.CanExpire || !token.Expires.Equal(want) {
+					t.Errorf("said to expire at %v, want %v", token.Expires, want)
+				}
+			})
+		})
+	}
+	for _, expiry := range []time.Duration{
+		0, time.Second - 1, -1, -12 * time.Hour, 12*time.Hour + 1, 1<<63 - 1, -1 << 63, time.Duration(3600),
+	} {
+		t.Run(expiry.String(), func(t *testing.T) {
+			provider, err := bedrocktoken.NewProvider(t.Context(), bedrocktoken.WithRegion(region), bedrocktoken.WithExpiry(expiry))
+			if !errors.Is(err, bedrocktoken.ErrExpiry) || provider != nil {
+				t.Fatalf("got %v and error %v, want ErrExpiry", provider, err)
+			}
+			for _, part := range []string{expiry.String(), "1s", "12h0m0s"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error does not show %s: %v", part, err)
+				}
+			}
+		})
+	}
+	t.Run("default", func(t *testing.T) {
+		token := tokenOf(t, newProvider(t, static(accessKeyID, secretKey, "")))
+		if got := signedBy(t, token, region, longTerm).Expiry; got != 12*time.Hour {
+			t.Errorf("signed for %v, want 12 hours", got)
+		}
+	})
 }

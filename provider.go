@@ -3,14 +3,15 @@ package bedrocktoken
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// A Provider creates tokens and renews the credentials that sign them, as the
-// package documentation describes. Create one with [NewProvider] when the program
-// starts and share it: it is safe for concurrent use.
+// A Provider creates tokens and renews the credentials that sign them. Create one
+// with [NewProvider] when the program starts and share it: it is safe for concurrent
+// use.
 //
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
 // secrets.
@@ -21,10 +22,10 @@ type Provider struct {
 var _ bearer.TokenProvider = (*Provider)(nil)
 
 // NewProvider returns a [Provider]. It reads the environment and the shared config
-// files unless opts supply both region and credentials. It does not retrieve
-// credentials, so the first call to [Provider.Token] may report that they are
-// missing. The context bounds the loading of the config and is not kept. The errors
-// are those of [ProvideToken].
+// files unless opts supply both region and credentials. It retrieves no credentials:
+// the first call to [Provider.Token] may report that they are missing. The context
+// bounds the loading of the config and is not kept. The errors are those of
+// [ProvideToken].
 func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err := contextError(ctx); err != nil {
 		return nil, err
@@ -33,10 +34,11 @@ func NewProvider(ctx context.Context, opts ...Option) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return providerOf(newSigner(o.region, o.expiry, cached(o.source, o.handle))), nil
+	return newProvider(o.region, o.expiry, cached(o.source, o.handle)), nil
 }
 
-func providerOf(s *signer) *Provider {
+func newProvider(region string, expiry time.Duration, source aws.CredentialsProvider) *Provider {
+	s := &signer{region: region, expiry: expiry, request: unsignedRequest(expiry), source: source}
 	return &Provider{signer: func() *signer { return s }}
 }
 
@@ -44,9 +46,8 @@ func providerOf(s *signer) *Provider {
 var errNotMade = fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
 
 // ForRegion returns a [Provider] for another region with the same credentials and
-// expiry: one retrieval and one renewal serve both. Use it to fail over between
-// regions. The error is [ErrRegion], or [ErrCredentials] if NewProvider did not
-// make provider.
+// expiry: one retrieval serves both. Use it to fail over between regions. The error
+// is [ErrRegion].
 func (provider *Provider) ForRegion(region string) (*Provider, error) {
 	if provider == nil || provider.signer == nil {
 		return nil, errNotMade
@@ -55,7 +56,7 @@ func (provider *Provider) ForRegion(region string) (*Provider, error) {
 		return nil, err
 	}
 	own := provider.signer()
-	return providerOf(newSigner(region, own.expiry, own.source)), nil
+	return newProvider(region, own.expiry, own.source), nil
 }
 
 // Region returns the region the tokens are valid in, for building endpoint URLs.
@@ -75,8 +76,8 @@ func (provider *Provider) Token(ctx context.Context) (string, error) {
 }
 
 // RetrieveBearerToken is like [Provider.Token] and also reports when the token
-// expires: after the time set by [WithExpiry], or with the credentials that
-// signed it if that is earlier.
+// expires: after the time of [WithExpiry], or with its credentials if that is
+// earlier.
 func (provider *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token, error) {
 	token, _, err := provider.sign(ctx)
 	return token, err
@@ -93,9 +94,9 @@ func (provider *Provider) sign(ctx context.Context) (bearer.Token, aws.Credentia
 	return provider.signer().sign(ctx)
 }
 
-// refuse says that the service refused a token signed with creds.
-func (provider *Provider) refuse(creds aws.Credentials) {
+// deny says that Bedrock answered 401 or 403 to a token that creds signed.
+func (provider *Provider) deny(creds aws.Credentials) {
 	if renewer, ok := provider.signer().source.(*renewer); ok {
-		renewer.refuse(creds)
+		renewer.deny(creds)
 	}
 }

@@ -1,9 +1,12 @@
 package bedrocktoken_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,578 +15,754 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
+	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
 
-// Callers who come before there are credentials wait for one retrieval.
-func TestFirstRetrievalIsShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var authority authority
-		source := awstest.NewSource(func(context.Context) (aws.Credentials, error) {
-			time.Sleep(time.Second)
-			return authority.Issue(time.Hour), nil
-		})
-		provider := newProvider(t, source)
-		var callers sync.WaitGroup
-		for range 1000 {
-			callers.Go(func() {
-				token, err := provider.Token(t.Context())
-				if err != nil {
-					t.Error(err)
-				} else if _, err := authority.verify(token); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		callers.Wait()
-		if n := source.Calls(); n != 1 {
-			t.Errorf("%d retrievals, want 1", n)
-		}
-	})
+// A fixture has a Provider in a bubble of testing/synctest, and a source whose
+// answers a test sets. The credentials issued are counted from 0.
+type fixture struct {
+	*testing.T
+	awstest.Authority
+	source   *awstest.Source
+	provider *bedrocktoken.Provider
+	over     chan struct{} // closed when the test ends
+
+	mu   sync.Mutex
+	told []error // what the handler was told
 }
 
-// The first call in the last twelfth of the credentials' life, which counts as 1 to
-// 5 minutes, begins one renewal. Nobody waits for it.
-func TestRenewalInBackground(t *testing.T) {
-	tests := map[string]struct{ life, lead time.Duration }{
-		"an hour":   {time.Hour, 15 * time.Minute},
-		"12 hours":  {12 * time.Hour, time.Hour},
-		"a quarter": {15 * time.Minute, 5 * time.Minute},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				b.source.Set(func(context.Context) (aws.Credentials, error) {
-					time.Sleep(2 * time.Second)
-					return b.Issue(test.life), nil
-				})
-				b.get(0, 2*time.Second)
-				sleepUntil(b.Newest().Expires.Add(-test.lead - time.Nanosecond))
-				b.get(0, 0)
-				b.retrievals(1)
-				time.Sleep(time.Nanosecond)
-				b.get(0, 0)
-				b.get(0, 0)
-				b.retrievals(2)
-				time.Sleep(2*time.Second - time.Nanosecond)
-				b.get(0, 0)
-				time.Sleep(2 * time.Nanosecond)
-				b.get(1, 0)
-				b.retrievals(2)
-			})
-		})
-	}
-}
-
-// In the last minute of the credentials' life callers wait for the renewal, but no
-// longer than for a second from its start.
-func TestRenewalWaitsInLastMinute(t *testing.T) {
-	for name, life := range map[string]time.Duration{"an hour": time.Hour, "two minutes": 2 * time.Minute, "less": 50 * time.Second} {
-		t.Run(name, func(t *testing.T) {
-			// inLastMinute calls test when the credentials are in their last minute, or
-			// after the pause if they never had more, and renewals take some time.
-			inLastMinute := func(t *testing.T, takes time.Duration, test func(b *bench)) {
-				onBench(t, func(b *bench) {
-					b.source.Set(func(context.Context) (aws.Credentials, error) { return b.Issue(life), nil })
-					b.get(0, 0)
-					b.source.Set(func(context.Context) (aws.Credentials, error) {
-						time.Sleep(takes)
-						return b.Issue(time.Hour), nil
-					})
-					time.Sleep(max(life-time.Minute, 10*time.Second)) // the pause after a retrieval of less than a minute
-					test(b)
-				})
-			}
-			t.Run("quick", func(t *testing.T) {
-				inLastMinute(t, 400*time.Millisecond, func(b *bench) {
-					time.Sleep(700 * time.Millisecond) // the wait ends in the next second, for which the token is signed
-					b.get(1, 400*time.Millisecond)
-				})
-			})
-			t.Run("slow", func(t *testing.T) {
-				inLastMinute(t, 3*time.Second, func(b *bench) {
-					var late sync.WaitGroup
-					late.Go(func() {
-						time.Sleep(700 * time.Millisecond)
-						b.get(0, 300*time.Millisecond)
-					})
-					b.get(0, time.Second)
-					late.Wait()
-					b.get(0, 0)
-					time.Sleep(1999 * time.Millisecond)
-					b.get(0, 0)
-					time.Sleep(2 * time.Millisecond)
-					b.get(1, 0)
-					b.retrievals(2)
-				})
-			})
-			t.Run("deadline", func(t *testing.T) {
-				inLastMinute(t, 3*time.Second, func(b *bench) {
-					asked := time.Now()
-					ctx, cancel := context.WithTimeout(b.Context(), 500*time.Millisecond)
-					defer cancel()
-					token, err := b.provider.Token(ctx)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err := b.verify(token); err != nil {
-						t.Error(err)
-					}
-					if waited := time.Since(asked); waited != 250*time.Millisecond {
-						t.Errorf("waited for %v, want 250ms", waited)
-					}
-				})
-			})
-			t.Run("cancelled", func(t *testing.T) {
-				inLastMinute(t, 3*time.Second, func(b *bench) {
-					asked := time.Now()
-					ctx, cancel := context.WithCancel(b.Context())
-					time.AfterFunc(100*time.Millisecond, cancel)
-					if _, err := b.provider.Token(ctx); !errors.Is(err, context.Canceled) || time.Since(asked) != 100*time.Millisecond {
-						t.Errorf("error %v after %v", err, time.Since(asked))
-					}
-				})
-			})
-			t.Run("expires meanwhile", func(t *testing.T) {
-				inLastMinute(t, 3*time.Second, func(b *bench) {
-					sleepUntil(b.Newest().Expires.Add(-500 * time.Millisecond))
-					b.get(1, 3*time.Second)
-				})
-			})
-			t.Run("fails", func(t *testing.T) {
-				inLastMinute(t, 0, func(b *bench) {
-					b.source.Set(func(context.Context) (aws.Credentials, error) {
-						time.Sleep(300 * time.Millisecond)
-						return aws.Credentials{}, errRefused
-					})
-					b.get(0, 300*time.Millisecond)
-					b.get(0, 0)
-					b.retrievals(2)
-					time.Sleep(10*time.Second - time.Nanosecond)
-					b.get(0, 0)
-					time.Sleep(time.Nanosecond)
-					b.get(0, 300*time.Millisecond)
-					b.retrievals(3)
-				})
-			})
-		})
-	}
-	t.Run("began before it", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			b.get(0, 0)
-			sleepUntil(b.Newest().Expires.Add(-time.Minute - 10*time.Second))
-			b.hang(false)
-			b.get(0, 0)
-			for time.Until(b.Nth(0).Expires) > 11*time.Second {
-				time.Sleep(time.Second)
-				b.get(0, 0)
-			}
-			b.retrievals(2)
-		})
-	})
-	t.Run("began a nanosecond before it", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			b.get(0, 0)
-			b.source.Set(func(context.Context) (aws.Credentials, error) {
-				time.Sleep(900 * time.Millisecond)
-				return b.Issue(time.Hour), nil
-			})
-			sleepUntil(b.Newest().Expires.Add(-time.Minute - time.Nanosecond))
-			b.get(0, 0)
-			time.Sleep(time.Nanosecond)
-			b.get(1, 900*time.Millisecond-time.Nanosecond)
+// onFixture calls test with a fixture. Its source assumes a role for an hour.
+func onFixture(t *testing.T, name string, test func(f *fixture)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			defer f.end()
+			test(f)
 		})
 	})
 }
 
-// A retrieval times out a minute after its start, whatever the source does, and is
-// tried again 10 seconds later. Held credentials are used meanwhile.
-func TestRenewalTimesOut(t *testing.T) {
-	kinds := map[string]func(b *bench){
-		"heeds its context":   func(b *bench) { b.hang(true) },
-		"ignores its context": func(b *bench) { b.hang(false) },
-		"answers when too late": func(b *bench) {
-			b.source.Set(func(context.Context) (aws.Credentials, error) {
-				time.Sleep(time.Minute + time.Second)
-				return aws.Credentials{AccessKeyID: "TOOLATE", SecretAccessKey: "x"}, nil
-			})
-		},
-	}
-	for name, hang := range kinds {
-		t.Run("nothing held, "+name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				hang(b)
-				for i := range 3 {
-					for _, wait := range []time.Duration{time.Minute, 0} {
-						err := b.fail(wait)
-						if !strings.Contains(err.Error(), "did not answer") || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-							t.Errorf("error is %v", err)
-						}
-						b.retrievals(i + 1)
-					}
-					time.Sleep(10*time.Second - time.Nanosecond)
-					b.fail(0)
-					b.retrievals(i + 1)
-					time.Sleep(time.Nanosecond)
-				}
-				b.source.Set(b.hourLong)
-				b.get(0, 0)
-				b.retrievals(4)
-			})
-		})
-		t.Run("credentials held, "+name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				b.get(0, 0)
-				time.Sleep(56 * time.Minute)
-				hang(b)
-				start := time.Now()
-				for time.Since(start) < 75*time.Second { // a minute, and a quarter of it
-					b.get(0, 0)
-					b.retrievals(2)
-					time.Sleep(time.Second)
-				}
-				b.get(0, 0)
-				b.retrievals(3)
-				b.source.Set(b.hourLong)
-				time.Sleep(time.Minute + 105*time.Second/4) // a quarter of what is left
-				b.get(0, 0)
-				b.retrievals(4)
-				b.get(1, 0)
-			})
-		})
-		// Callers who each wait for 2 seconds at most get held credentials.
-		t.Run("impatient callers, "+name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				b.get(0, 0)
-				time.Sleep(55 * time.Minute)
-				hang(b)
-				for time.Until(b.Newest().Expires) > time.Second {
-					ctx, cancel := context.WithTimeout(b.Context(), 2*time.Second)
-					if _, err := b.provider.Token(ctx); err != nil {
-						t.Errorf("%v left: %v", time.Until(b.Newest().Expires), err)
-					}
-					cancel()
-					time.Sleep(time.Second)
-				}
-			})
-		})
-	}
+func newFixture(t *testing.T) *fixture {
+	f := &fixture{T: t, source: awstest.NewSource(nil), over: make(chan struct{})}
+	f.gives(time.Hour, 0)
+	f.provider = f.newProvider(f.source)
+	return f
 }
 
-// The context of a retrieval belongs to no caller: it has no caller's values, and is
-// done when the retrieval has ended or timed out.
-func TestRetrievalHasItsOwnContext(t *testing.T) {
-	t.Run("times out", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			type key struct{}
-			start := time.Now()
-			ended := make(chan time.Duration, 1)
-			b.source.Set(func(ctx context.Context) (aws.Credentials, error) {
-				if ctx.Value(key{}) != nil {
-					t.Error("the context has a caller's value")
-				}
-				<-ctx.Done()
-				ended <- time.Since(start)
-				return aws.Credentials{}, ctx.Err()
-			})
-			ctx, cancel := context.WithTimeout(context.WithValue(b.Context(), key{}, "x"), time.Second)
-			defer cancel()
-			if _, err := b.provider.Token(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bedrocktoken.ErrCredentials) {
-				t.Errorf("error is %v", err)
-			}
-			if after := <-ended; after != time.Minute {
-				t.Errorf("the context was done after %v, want a minute", after)
-			}
-		})
-	})
-	t.Run("succeeds", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			var kept context.Context
-			b.source.Set(func(ctx context.Context) (aws.Credentials, error) {
-				kept = ctx
-				return b.Issue(time.Hour), nil
-			})
-			b.get(0, 0)
-			synctest.Wait()
-			if kept.Err() == nil {
-				t.Error("the context is not done after the retrieval")
-			}
-		})
+func (f *fixture) end() {
+	close(f.over)
+	time.Sleep(time.Hour) // retrievals end meanwhile
+}
+
+func (f *fixture) newProvider(source aws.CredentialsProvider) *bedrocktoken.Provider {
+	return newProvider(f, source, bedrocktoken.WithRenewalErrorHandler(func(err error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.told = append(f.told, err)
+	}))
+}
+
+// gives makes retrievals take some time and bring new credentials.
+func (f *fixture) gives(life, takes time.Duration) {
+	f.source.Set(func(context.Context) (aws.Credentials, error) {
+		time.Sleep(takes)
+		creds := f.Issue(life)
+		creds.Source = stscreds.ProviderName
+		return creds, nil
 	})
 }
 
-// While renewals fail, the held credentials are used to their last nanosecond. After
-// that, calls return the source's error until the source recovers.
-func TestRenewalKeepsHeldOnError(t *testing.T) {
-	failures := map[string]func() (aws.Credentials, error){
-		"error": func() (aws.Credentials, error) { return aws.Credentials{}, errRefused },
-		"empty": func() (aws.Credentials, error) { return aws.Credentials{}, nil },
-		"malformed": func() (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey + "\n"}, nil
-		},
-		"expired": func() (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now()}, nil
-		},
+// fails makes retrievals take some time and fail.
+func (f *fixture) fails(err error, takes time.Duration) {
+	f.source.Set(func(context.Context) (aws.Credentials, error) {
+		time.Sleep(takes)
+		return aws.Credentials{}, err
+	})
+}
+
+// hangs makes retrievals hang until the test ends, whatever their context says.
+func (f *fixture) hangs() {
+	f.source.Set(func(context.Context) (aws.Credentials, error) {
+		<-f.over
+		return aws.Credentials{}, errRefused
+	})
+}
+
+// call checks that a call waits for that long and is served the nth credentials.
+func (f *fixture) call(nth int, wait time.Duration) {
+	f.Helper()
+	asked := time.Now()
+	token, err := f.provider.RetrieveBearerToken(f.Context())
+	if waited := time.Since(asked); err != nil || waited != wait {
+		f.Fatalf("error %v after %v, want a token after %v", err, waited, wait)
 	}
-	for name, failure := range failures {
-		t.Run(name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				b.get(0, 0)
-				b.source.Set(func(context.Context) (aws.Credentials, error) { return failure() })
-				sleepUntil(b.Newest().Expires.Add(-5 * time.Minute))
-				for range 4 {
-					for range 10 {
-						b.get(0, 0)
-						time.Sleep(time.Second)
-					}
-				}
-				b.retrievals(1 + 4) // every 10 seconds at first
-				for b.Newest().Expires.After(time.Now()) {
-					b.get(0, 0)
-					time.Sleep(time.Second)
-				}
-				n := b.source.Calls()
-				if n < 10 || n > 25 {
-					t.Errorf("%d retrievals in 5 minutes of trouble, want about 15", n)
-				}
-				for range 2 {
-					if err := b.fail(0); name == "error" && !errors.Is(err, errRefused) {
-						t.Errorf("error %v hides the source's", err)
-					}
-					n++
-					b.retrievals(n)
-				}
-				b.source.Set(b.hourLong)
-				b.get(1, 0)
-			})
-		})
+	want := f.Nth(nth)
+	signedBy(f, token.Value, region, want)
+	if now := time.Now(); want.Expires.After(now) && !token.Expires.Equal(want.Expires) || !token.Expires.After(now) {
+		f.Errorf("the token is said to expire at %v, its credentials do at %v", token.Expires, want.Expires)
 	}
 }
 
-// Credentials that expire sooner than the held ones do not replace them, and the
-// renewal is tried again after 10 seconds.
-func TestRenewalKeepsLongerLived(t *testing.T) {
-	const forever = 0
-	tests := map[string]struct {
-		held, fresh time.Duration // life that is left when the fresh ones come
-		taken       bool
+// fail checks that a call waits for that long and fails, and returns its error.
+func (f *fixture) fail(wait time.Duration) error {
+	f.Helper()
+	asked := time.Now()
+	token, err := f.provider.Token(f.Context())
+	if waited := time.Since(asked); !errors.Is(err, bedrocktoken.ErrCredentials) || token != "" || waited != wait {
+		f.Fatalf("%q and error %v after %v, want ErrCredentials after %v", token, err, waited, wait)
+	}
+	return err
+}
+
+// retrievals checks how many retrievals have begun.
+func (f *fixture) retrievals(want int) {
+	f.Helper()
+	synctest.Wait()
+	if n := f.source.Calls(); n != want {
+		f.Errorf("%d retrievals, want %d", n, want)
+	}
+}
+
+// handlerTold returns what the handler was told.
+func (f *fixture) handlerTold() []error {
+	synctest.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.told)
+}
+
+var errOutage = fmt.Errorf("no answer: %w", context.DeadlineExceeded)
+
+// The first call in the advisory window begins a renewal, for which nobody waits.
+func TestRenewalIsInTheBackground(t *testing.T) {
+	onFixture(t, "", func(f *fixture) {
+		f.gives(time.Hour, 2*time.Second)
+		f.call(0, 2*time.Second)
+		time.Sleep(45*time.Minute - time.Nanosecond)
+		f.call(0, 0)
+		f.retrievals(1)
+		time.Sleep(time.Nanosecond)
+		f.call(0, 0)
+		f.call(0, 0)
+		f.retrievals(2)
+		time.Sleep(2*time.Second + time.Nanosecond)
+		f.call(1, 0)
+		f.retrievals(2)
+	})
+}
+
+// In the last minute a call waits for a renewal, but no longer than for a second from
+// its start, nor for more than half of what its deadline leaves.
+func TestCallsWaitInTheLastMinute(t *testing.T) {
+	for name, test := range map[string]struct {
+		left     time.Duration // of the credentials
+		takes    time.Duration // of the renewal
+		deadline time.Duration // of the caller
+		nth      int
+		wait     time.Duration
 	}{
-		"2 seconds":                        {5 * time.Minute, 2 * time.Second, false},
-		"a nanosecond less":                {5 * time.Minute, 5*time.Minute - time.Nanosecond, false},
-		"as long":                          {5 * time.Minute, 5 * time.Minute, true},
-		"a nanosecond more":                {5 * time.Minute, 5*time.Minute + time.Nanosecond, true},
-		"for ever":                         {5 * time.Minute, forever, true},
-		"for ever after for ever":          {forever, forever, true},
-		"an hour after for ever":           {forever, time.Hour, true},
-		"more than a minute after forever": {forever, time.Minute + time.Nanosecond, true},
-		"a minute after for ever":          {forever, time.Minute, false},
-		"2 seconds after for ever":         {forever, 2 * time.Second, false},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			onBench(t, func(b *bench) {
-				issue := func(life time.Duration) (aws.Credentials, error) {
-					creds := b.Issue(cmp.Or(life, 1000*time.Hour))
-					creds.CanExpire = life != forever
-					return creds, nil
+		"quick":              {59 * time.Second, 400 * time.Millisecond, 0, 1, 400 * time.Millisecond},
+		"slow":               {59 * time.Second, 3 * time.Second, 0, 0, time.Second},
+		"deadline":           {59 * time.Second, 3 * time.Second, 800 * time.Millisecond, 0, 400 * time.Millisecond},
+		"later deadline":     {59 * time.Second, 3 * time.Second, 3 * time.Second, 0, time.Second},
+		"they end meanwhile": {500 * time.Millisecond, 3 * time.Second, 0, 1, 3 * time.Second},
+	} {
+		onFixture(t, name, func(f *fixture) {
+			f.call(0, 0)
+			time.Sleep(time.Hour - test.left)
+			f.gives(time.Hour, test.takes)
+			if test.deadline > 0 {
+				ctx, cancel := context.WithTimeout(f.Context(), test.deadline)
+				defer cancel()
+				asked := time.Now()
+				token, err := f.provider.Token(ctx)
+				if waited := time.Since(asked); err != nil || waited != test.wait {
+					f.Fatalf("error %v after %v, want a token after %v", err, waited, test.wait)
 				}
-				signedBy := func(nth int) {
-					t.Helper()
-					if _, verified := b.token(b.T, b.provider); verified.AccessKeyID != b.Nth(nth).AccessKeyID {
-						t.Errorf("signed by %s, want %s", verified.AccessKeyID, b.Nth(nth).AccessKeyID)
-					}
-				}
-				b.source.Set(func(context.Context) (aws.Credentials, error) {
-					if test.held == forever {
-						return issue(forever)
-					}
-					return issue(test.held + 55*time.Minute)
+				signedBy(f, token, region, f.Nth(0))
+				return
+			}
+			var late sync.WaitGroup
+			if test.takes > time.Second && test.nth == 0 {
+				late.Go(func() {
+					time.Sleep(700 * time.Millisecond)
+					f.call(0, 300*time.Millisecond)
+					f.call(0, 0)
 				})
-				signedBy(0)
-				b.source.Set(func(context.Context) (aws.Credentials, error) { return issue(test.fresh) })
-				time.Sleep(55 * time.Minute)
-				signedBy(0)
-				b.retrievals(2)
-				if test.taken {
-					signedBy(1)
-					b.retrievals(2)
-					return
-				}
-				time.Sleep(10*time.Second - time.Nanosecond)
-				signedBy(0)
-				b.retrievals(2)
-				time.Sleep(time.Nanosecond)
-				signedBy(0)
-				b.retrievals(3)
-				if test.held == forever {
-					return
-				}
-				// When the held ones have expired, any others are used.
-				sleepUntil(b.Nth(0).Expires)
-				before := b.Issued()
-				signedBy(before)
-			})
+			}
+			f.call(test.nth, test.wait)
+			late.Wait()
+			f.retrievals(2)
 		})
 	}
+}
 
-	// A source with a cache of its own returns the same credentials again.
-	t.Run("the same", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			b.get(0, 0)
-			b.source.Set(func(context.Context) (aws.Credentials, error) {
-				same := b.Newest()
-				same.Expires = same.Expires.In(time.FixedZone("", 19800)) // as if parsed again
-				return same, nil
-			})
-			sleepUntil(b.Newest().Expires.Add(-5 * time.Minute))
-			b.get(0, 0)
-			b.retrievals(2)
-			b.Issue(time.Hour)
-			time.Sleep(10*time.Second - time.Nanosecond)
-			b.get(0, 0)
-			b.retrievals(2)
-			time.Sleep(time.Nanosecond)
-			b.get(0, 0)
-			b.retrievals(3)
-			b.get(1, 0)
-		})
+// Calls without credentials wait for one retrieval, and so do calls in an outage that
+// comes to an end after hours without calls.
+func TestCallsShareARetrieval(t *testing.T) {
+	onFixture(t, "", func(f *fixture) {
+		together := func(nth int) {
+			var callers sync.WaitGroup
+			for range 50 {
+				callers.Go(func() { f.call(nth, 300*time.Millisecond) })
+			}
+			callers.Wait()
+		}
+		f.gives(time.Hour, 300*time.Millisecond)
+		together(0)
+		f.retrievals(1)
+		time.Sleep(61 * time.Minute)
+		f.fails(errOutage, 0)
+		f.call(0, 0)
+		time.Sleep(8 * time.Hour)
+		f.gives(time.Hour, 300*time.Millisecond)
+		together(1)
+		f.retrievals(3)
 	})
 }
 
-// Credentials without an expiry are retrieved again every 5 minutes in the
-// background, but not those of a credential_process.
-func TestRenewalRechecksEndless(t *testing.T) {
-	issue := func(b *bench, source string) {
-		b.source.Set(func(context.Context) (aws.Credentials, error) {
-			creds := b.Issue(1000 * time.Hour)
-			creds.CanExpire, creds.Expires, creds.Source = false, time.Time{}, source
-			return creds, nil
+// A caller whose context is done returns at once, and another gets its token.
+func TestCanceledCallHarmsNoOther(t *testing.T) {
+	onFixture(t, "", func(f *fixture) {
+		f.gives(time.Hour, 3*time.Second)
+		var other sync.WaitGroup
+		other.Go(func() { f.call(0, 3*time.Second) })
+		ctx, cancel := context.WithCancel(f.Context())
+		time.AfterFunc(time.Second, cancel)
+		asked := time.Now()
+		if _, err := f.provider.Token(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, bedrocktoken.ErrCredentials) || time.Since(asked) != time.Second {
+			f.Errorf("error %v after %v", err, time.Since(asked))
+		}
+		other.Wait()
+		f.retrievals(1)
+	})
+}
+
+// A retrieval has the context of no caller: without a caller's values, and done when
+// the retrieval has ended or was abandoned.
+func TestRetrievalHasItsOwnContext(t *testing.T) {
+	for name, hangs := range map[string]bool{"ends": false, "hangs": true} {
+		onFixture(t, name, func(f *fixture) {
+			type key struct{}
+			var retrieval context.Context
+			f.source.Set(func(ctx context.Context) (aws.Credentials, error) {
+				retrieval = ctx
+				if hangs {
+					<-ctx.Done()
+					return aws.Credentials{}, ctx.Err()
+				}
+				return f.Issue(time.Hour), nil
+			})
+			ctx, cancel := context.WithTimeout(context.WithValue(f.Context(), key{}, "x"), time.Second)
+			defer cancel()
+			f.provider.Token(ctx)
+			synctest.Wait()
+			if hangs {
+				time.Sleep(59*time.Second - 1)
+				if retrieval.Err() != nil {
+					f.Error("the context is done before the minute is over")
+				}
+				time.Sleep(1)
+				synctest.Wait()
+			}
+			if retrieval.Err() == nil || retrieval.Value(key{}) != nil {
+				f.Errorf("the context's error is %v, its value %v", retrieval.Err(), retrieval.Value(key{}))
+			}
 		})
 	}
-	get := func(b *bench, nth int) {
-		b.Helper()
-		asked := time.Now()
-		if _, verified := b.token(b.T, b.provider); verified.AccessKeyID != b.Nth(nth).AccessKeyID || time.Since(asked) != 0 {
-			b.Errorf("signed by %s after %v, want %s at once", verified.AccessKeyID, time.Since(asked), b.Nth(nth).AccessKeyID)
+}
+
+// A retrieval is abandoned after a minute, and its answer is lost.
+func TestRetrievalIsAbandoned(t *testing.T) {
+	onFixture(t, "nothing held", func(f *fixture) {
+		f.gives(time.Hour, time.Minute+time.Nanosecond)
+		err := f.fail(time.Minute)
+		if !errors.Is(err, bedrocktoken.ErrOutage) || !strings.Contains(err.Error(), "did not answer within a minute") {
+			f.Errorf("error is %v, want ErrOutage", err)
+		}
+		f.fail(0)
+		f.gives(time.Hour, 0)
+		time.Sleep(5 * time.Second)
+		f.call(1, 0)
+		f.retrievals(2)
+	})
+	onFixture(t, "held", func(f *fixture) {
+		f.call(0, 0)
+		time.Sleep(56 * time.Minute)
+		f.hangs()
+		for range 69 {
+			f.call(0, 0)
+			time.Sleep(time.Second)
+		}
+		f.retrievals(2)
+		f.gives(time.Hour, 0)
+		time.Sleep(time.Second)
+		f.call(0, 0)
+		f.retrievals(3)
+		f.call(1, 0)
+	})
+}
+
+// A source that refuses is asked once in 1 to 5 seconds, however many callers there
+// are, and all are told why. When it is back they are served as soon.
+func TestErrorStandsForSeconds(t *testing.T) {
+	onFixture(t, "", func(f *fixture) {
+		var asked []time.Time
+		f.source.Set(func(context.Context) (aws.Credentials, error) {
+			asked = append(asked, time.Now())
+			time.Sleep(20 * time.Millisecond)
+			return aws.Credentials{}, errRefused
+		})
+		for range 60 * 50 {
+			if _, err := f.provider.Token(f.Context()); !errors.Is(err, errRefused) || errors.Is(err, bedrocktoken.ErrOutage) {
+				f.Fatalf("error is %v, want the source's", err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		var gaps []time.Duration
+		for i := range asked[1:] {
+			gaps = append(gaps, asked[i+1].Sub(asked[i]))
+		}
+		if low, high := slices.Min(gaps), slices.Max(gaps); low < time.Second || high > 5*time.Second+100*time.Millisecond || high-low < time.Second {
+			f.Errorf("the source is asked each %v to %v, want 1 to 5 seconds", low, high)
+		}
+		f.gives(time.Hour, 0)
+		time.Sleep(5 * time.Second)
+		f.call(0, 0)
+		if told := f.handlerTold(); len(told) != 0 {
+			f.Errorf("the handler was told %v, and so were the callers", told)
+		}
+	})
+}
+
+// The handler is told each failure while calls are served, and why other credentials
+// are not taken: with the source's error, of what kind it is, and until when the held
+// ones are used.
+func TestRenewalErrorHandler(t *testing.T) {
+	held := "are used until 2000-01-01T01:00:00Z: "
+	for name, test := range map[string]struct {
+		err    error
+		creds  aws.Credentials
+		after  time.Duration
+		outage bool
+		signIn bool // whether it says "failed to refresh cached credentials"
+		says   []string
+	}{
+		"refusal":         {err: errRefused, after: 45 * time.Minute, signIn: true, says: []string{held}},
+		"outage":          {err: errOutage, after: 45 * time.Minute, outage: true, signIn: true, says: []string{held}},
+		"outage, expired": {err: errOutage, after: 61 * time.Minute, outage: true, signIn: true, says: []string{"are used until 2000-01-01T01:03:10Z: "}},
+		"sooner to end": {creds: aws.Credentials{Source: stscreds.ProviderName, Expires: time.Date(2000, 1, 1, 0, 50, 0, 0, time.UTC)},
+			after: 45 * time.Minute, says: []string{held, "expire sooner, at 2000-01-01T00:50:00Z"}},
+		"another identity": {creds: aws.Credentials{Source: ec2rolecreds.ProviderName, Expires: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)},
+			after: 45 * time.Minute, says: []string{held, "EC2RoleProvider", "another identity", "a restart uses them"}},
+		"malformed": {creds: aws.Credentials{Source: stscreds.ProviderName, SessionToken: "a b", Expires: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)},
+			after: 45 * time.Minute, says: []string{held, "the session token contains a space"}},
+	} {
+		onFixture(t, name, func(f *fixture) {
+			f.call(0, 0)
+			time.Sleep(test.after)
+			f.fails(test.err, 0)
+			if test.err == nil {
+				test.creds.AccessKeyID, test.creds.SecretAccessKey, test.creds.CanExpire = accessKeyID, secretKey, true
+				f.source.Set(func(context.Context) (aws.Credentials, error) { return test.creds, nil })
+			}
+			for n := 1; n < 3; n++ {
+				f.call(0, 0)
+				told := f.handlerTold()
+				if len(told) != n {
+					f.Fatalf("told %v after %d failures", told, n)
+				}
+				text := told[n-1].Error()
+				if n > 1 && test.after > time.Hour {
+					break // the text names another time
+				}
+				if !errors.Is(told[n-1], bedrocktoken.ErrCredentials) || errors.Is(told[n-1], bedrocktoken.ErrOutage) != test.outage || test.err != nil && !errors.Is(told[n-1], test.err) {
+					f.Errorf("told %v, of another kind", told[n-1])
+				}
+				if strings.Contains(text, "failed to refresh cached credentials") != test.signIn || !slices.ContainsFunc(test.says, func(part string) bool { return strings.Contains(text, part) }) {
+					f.Errorf("told %q, want %q", text, test.says)
+				}
+				time.Sleep(10 * time.Second)
+			}
+		})
+	}
+	onFixture(t, "the same keys again", func(f *fixture) {
+		f.call(0, 0)
+		same := f.Nth(0)
+		same.Expires = same.Expires.In(time.FixedZone("", 19800))
+		f.source.Set(func(context.Context) (aws.Credentials, error) { return same, nil })
+		time.Sleep(45 * time.Minute)
+		f.call(0, 0)
+		f.retrievals(2)
+		f.call(0, 0)
+		if told := f.handlerTold(); len(told) != 0 {
+			f.Errorf("told %v", told)
+		}
+	})
+	onFixture(t, "no expiry", func(f *fixture) {
+		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}
+		f.source.Set(func(context.Context) (aws.Credentials, error) { return creds, nil })
+		f.provider.Token(f.Context())
+		f.fails(errRefused, 0)
+		time.Sleep(5 * time.Minute)
+		f.provider.Token(f.Context())
+		if told := f.handlerTold(); len(told) != 1 || !strings.Contains(told[0].Error(), "the held credentials, which do not expire, are still used: ") {
+			f.Errorf("told %v", told)
+		}
+	})
+	onFixture(t, "blocks", func(f *fixture) {
+		f.provider = newProvider(f, f.source, bedrocktoken.WithRenewalErrorHandler(func(error) { <-f.over }))
+		f.call(0, 0)
+		f.fails(errRefused, 0)
+		time.Sleep(45 * time.Minute)
+		for range 5 {
+			f.call(0, 0)
+			time.Sleep(time.Minute)
+		}
+		f.gives(time.Hour, 0)
+		time.Sleep(5 * time.Minute)
+		f.call(0, 0)
+		synctest.Wait()
+		f.call(1, 0)
+	})
+	onFixture(t, "nil", func(f *fixture) {
+		f.provider = newProvider(f, f.source, bedrocktoken.WithRenewalErrorHandler(nil))
+		f.call(0, 0)
+		f.fails(errRefused, 0)
+		time.Sleep(45 * time.Minute)
+		f.call(0, 0)
+	})
+}
+
+// A 401 or 403 from Bedrock renews the credentials that signed the request, and no
+// other answer does.
+func TestRefusalByBedrockRenews(t *testing.T) {
+	for status, retrievals := range map[int]int{200: 1, 400: 1, 401: 2, 403: 2, 404: 1, 429: 1, 500: 1} {
+		onFixture(t, fmt.Sprint(status), func(f *fixture) {
+			transport := f.provider.Transport(awstest.RoundTripFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+			}))
+			f.call(0, 0)
+			time.Sleep(10 * time.Minute)
+			request, _ := http.NewRequestWithContext(f.Context(), http.MethodGet, "https://bedrock.us-east-1.amazonaws.com/", nil)
+			response, err := transport.RoundTrip(request)
+			if err != nil || response.StatusCode != status {
+				f.Fatalf("response %v, error %v", response, err)
+			}
+			f.retrievals(retrievals)
+			f.call(retrievals-1, 0)
+		})
+	}
+}
+
+// An aws.CredentialsCache is a source like any other, but for what it keeps itself.
+func TestCacheIsASource(t *testing.T) {
+	cached := func(window time.Duration) func(f *fixture) {
+		return func(f *fixture) {
+			f.provider = f.newProvider(aws.NewCredentialsCache(f.source, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = window }))
 		}
 	}
-	t.Run("every 5 minutes", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			issue(b, "")
-			get(b, 0)
-			for n := range 3 {
-				time.Sleep(5*time.Minute - time.Nanosecond)
-				get(b, n)
-				b.retrievals(n + 1)
-				time.Sleep(time.Nanosecond)
-				get(b, n)
-				b.retrievals(n + 2)
-				get(b, n+1)
+	onFixture(t, "outage", func(f *fixture) {
+		cached(0)(f)
+		f.call(0, 0)
+		f.fails(errOutage, 0)
+		time.Sleep(61 * time.Minute)
+		f.call(0, 0)
+		if told := f.handlerTold(); len(told) != 1 || !errors.Is(told[0], bedrocktoken.ErrOutage) || strings.Count(told[0].Error(), "failed to refresh") != 1 {
+			f.Errorf("told %v", told)
+		}
+		f.gives(time.Hour, 0)
+		time.Sleep(10 * time.Second)
+		f.call(0, 0)
+		synctest.Wait()
+		f.call(1, 0)
+	})
+	onFixture(t, "its window makes them look expired", func(f *fixture) {
+		cached(5 * time.Minute)(f)
+		f.gives(4*time.Minute, 0)
+		token, err := f.provider.RetrieveBearerToken(f.Context())
+		if err != nil || time.Until(token.Expires) != 2*time.Minute {
+			f.Fatalf("token until %v, error %v; want one for two minutes", token.Expires, err)
+		}
+		signedBy(f, token.Value, region, f.Nth(0))
+		time.Sleep(2 * time.Minute)
+		if token, err = f.provider.RetrieveBearerToken(f.Context()); err != nil {
+			f.Fatal(err)
+		}
+		signedBy(f, token.Value, region, f.Nth(1))
+	})
+	onFixture(t, "a request hangs in it", func(f *fixture) {
+		cached(0)(f)
+		f.call(0, 0)
+		f.hangs()
+		time.Sleep(time.Hour)
+		f.call(0, time.Minute) // then they are bridged
+		f.call(0, 0)
+	})
+}
+
+// The credentials of a StaticCredentialsProvider are not retrieved again, and are
+// refused once they have expired.
+func TestStaticCredentialsExpire(t *testing.T) {
+	onFixture(t, "", func(f *fixture) {
+		creds := f.Issue(time.Hour)
+		f.provider = f.newProvider(credentials.StaticCredentialsProvider{Value: creds})
+		f.call(0, 0)
+		time.Sleep(time.Hour)
+		if err := f.fail(0); errors.Is(err, bedrocktoken.ErrOutage) || !strings.Contains(err.Error(), "the credentials expired at 2000-01-01T01:00:00Z") {
+			f.Errorf("error is %v", err)
+		}
+	})
+}
+
+// A model is a source that behaves at random, and judges each call of a Provider by
+// what it has given. It knows no schedule.
+type model struct {
+	*testing.T
+	source string // of the credentials
+	over   chan struct{}
+
+	mu       sync.Mutex
+	random   *rand.Rand
+	mode     int       // what retrievals do now,
+	since    time.Time // and since when
+	began    time.Time // the last retrieval,
+	underWay bool      // which may have been abandoned
+	outage   bool      // whether the last one that ended was an outage
+	served   bool      // whether a call has got a token
+	issued   map[string]aws.Credentials
+	may      map[string]time.Time // what may be held, and when it was given
+}
+
+const (
+	giving = iota
+	refusing
+	outOfOrder
+	hanging
+)
+
+func (m *model) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(m.random.Int64N(int64(high-low)))
+}
+
+func (m *model) abandoned(now time.Time) bool { return m.underWay && now.Sub(m.began) >= time.Minute }
+
+func (m *model) Retrieve(context.Context) (aws.Credentials, error) {
+	m.mu.Lock()
+	began := time.Now()
+	if m.underWay && !m.abandoned(began) {
+		m.Errorf("two retrievals at once: the last one began %v ago", began.Sub(m.began))
+	}
+	m.outage = m.outage || m.abandoned(began)
+	m.began, m.underWay = began, true
+	mode, takes, life := m.mode, m.between(1, 2*time.Second), m.between(time.Second, 3*time.Minute)
+	if mode == hanging {
+		takes = m.between(50*time.Second, 2*time.Hour)
+	}
+	if m.random.IntN(2) == 0 {
+		life *= 50
+	}
+	m.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-m.over:
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	creds := aws.Credentials{AccessKeyID: fmt.Sprint("KEY", len(m.issued)), SecretAccessKey: "secret", Source: m.source,
+		CanExpire: m.random.IntN(10) > 0, Expires: now.Add(life)}
+	other := m.random.IntN(2) == 0
+	var err error
+	switch {
+	case mode == outOfOrder && other: // expired credentials
+		creds.CanExpire, creds.Expires = true, now.Add(-life)
+	case mode == outOfOrder:
+		err = errOutage
+	case mode == refusing && other && m.served && m.source != ec2rolecreds.ProviderName: // those of the host
+		creds.Source = ec2rolecreds.ProviderName
+	case mode == refusing:
+		err = errRefused
+	}
+	m.issued[creds.AccessKeyID] = creds
+	if now.Sub(began) >= time.Minute {
+		return creds, err // too late
+	}
+	m.underWay, m.outage = false, mode == outOfOrder && m.source != ""
+	if mode == giving || mode == hanging {
+		m.may[creds.AccessKeyID] = now
+	}
+	return creds, err
+}
+
+// good reports whether all that may be held is good at t.
+func (m *model) good(t time.Time) bool {
+	for id := range m.may {
+		if creds := m.issued[id]; creds.CanExpire && !creds.Expires.After(t) {
+			return false
+		}
+	}
+	return len(m.may) > 0
+}
+
+// call makes one call of provider and judges it. Bedrock answers with status.
+func (m *model) call(provider *bedrocktoken.Provider, patience time.Duration, status int) {
+	var token string
+	transport := provider.Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		token = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+	}))
+	ctx, cancel := context.WithTimeout(m.Context(), patience)
+	defer cancel()
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://bedrock.us-east-1.amazonaws.com/", nil)
+	m.mu.Lock()
+	start := time.Now()
+	good, long, outage := m.good(start), m.good(start.Add(time.Minute)), m.outage || m.abandoned(start)
+	m.mu.Unlock()
+	_, err := transport.RoundTrip(request)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	end := time.Now()
+	waited := end.Sub(start)
+	back := m.mode == giving && end.Sub(m.since) > 5*time.Minute+time.Minute+30*time.Second // pause, hung retrieval, next call
+	switch canceled := errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, bedrocktoken.ErrCredentials); {
+	case good && m.good(end) && (err != nil || waited > time.Second), long && waited > 0:
+		m.Errorf("error %v after %v while what is held is good", err, waited)
+	case canceled && waited != patience, waited > patience:
+		m.Errorf("error %v after %v, with %v of patience", err, waited, patience)
+	case back && err != nil && !canceled:
+		m.Errorf("%v after the source came back: %v", end.Sub(m.since), err)
+	}
+	if err != nil {
+		return
+	}
+	verified, err := verify.Service{Region: region, Secret: func(string, string) (string, error) { return "secret", nil }}.Verify(token)
+	signer := m.issued[verified.AccessKeyID]
+	if err != nil || signer.Source != m.source {
+		m.Errorf("signed by credentials of %q, error %v", signer.Source, err)
+	}
+	outage = (outage || m.outage || m.abandoned(end)) && m.source != "" && !back
+	if late := end.Sub(signer.Expires); signer.CanExpire && late >= 0 && !outage {
+		m.Errorf("signed by credentials that expired %v ago, without an outage", late)
+	}
+	m.served = true
+	for id, given := range m.may { // what was given before has been replaced, or was not taken
+		if id != signer.AccessKeyID && given.Before(start) {
+			delete(m.may, id)
+		}
+	}
+}
+
+// With sources, callers and refusals by Bedrock at random: no error and no wait of
+// more than a second while what is held is good, and none before its last minute; one
+// retrieval at a time; no expired credentials but in an outage of a source that
+// bridges, nor six minutes after it; no other identity; and nothing is left behind.
+func TestRenewalInvariants(t *testing.T) {
+	seeds := 40
+	if raceDetector() {
+		seeds = 6
+	}
+	for seed := range seeds {
+		parallel(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
+			m := &model{T: t, source: []string{stscreds.ProviderName, "", ec2rolecreds.ProviderName}[seed%3], over: make(chan struct{}),
+				random: rand.New(rand.NewPCG(uint64(seed), 0)), issued: map[string]aws.Credentials{}, may: map[string]time.Time{}}
+			callers := rand.New(rand.NewPCG(uint64(seed), 1))
+			provider := newProvider(t, m)
+			var group sync.WaitGroup
+			for end := time.Now().Add(3 * time.Hour); time.Now().Before(end) && !t.Failed(); time.Sleep(time.Duration(callers.Int64N(int64(15 * time.Second)))) {
+				if m.mu.Lock(); callers.IntN(40) == 0 {
+					m.mode, m.since = max(0, callers.IntN(6)-2), time.Now()
+				}
+				m.mu.Unlock()
+				for range 1 + max(0, callers.IntN(6)-3) {
+					status := []int{http.StatusOK, http.StatusForbidden}[callers.IntN(20)/19]
+					patience := time.Duration(callers.Int64N(int64(20*time.Second))) + 1
+					group.Go(func() { m.call(provider, patience, status) })
+				}
+				synctest.Wait()
 			}
+			group.Wait()
+			close(m.over)
+			time.Sleep(time.Hour) // retrievals end meanwhile
 		})
+	}
+}
+
+// parallel runs a test in a bubble, beside others.
+func parallel(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, test)
 	})
-	t.Run("fails", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			issue(b, "")
-			get(b, 0)
-			b.source.Set(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errRefused })
-			time.Sleep(5 * time.Minute)
-			get(b, 0)
-			b.retrievals(2)
-			issue(b, "")
-			time.Sleep(10 * time.Second)
-			get(b, 0)
-			b.retrievals(3)
-			get(b, 1)
-		})
-	})
-	t.Run("hangs", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			issue(b, "")
-			get(b, 0)
-			b.hang(false)
-			time.Sleep(5 * time.Minute)
-			for range 30 * 60 {
-				get(b, 0)
-				time.Sleep(time.Second)
+}
+
+// A service runs for long. Each token is signed by the newest credentials or, if they
+// have just come, by those before.
+func TestMonths(t *testing.T) {
+	for name, month := range map[string]struct {
+		source             string
+		days               int
+		takes, each, lasts time.Duration // of a retrieval; from one time of trouble to the next, and its length
+		err                error         // of retrievals in trouble; they hang if it is nil
+		perfect            bool          // no call fails, or waits after the first
+	}{
+		"healthy":                           {stscreds.ProviderName, 30, time.Second, 1000 * time.Hour, 0, nil, true},
+		"EC2, down for 14 hours of each 24": {ec2rolecreds.ProviderName, 3, 2 * time.Second, 24 * time.Hour, 14 * time.Hour, errOutage, true},
+		"slow, hangs for 3 minutes an hour": {stscreds.ProviderName, 30, 800 * time.Millisecond, time.Hour, 3 * time.Minute, nil, true},
+		"refuses for 40 minutes of 5 hours": {"", 30, time.Second, 5 * time.Hour, 40 * time.Minute, errRefused, false},
+	} {
+		parallel(t, name, func(t *testing.T) {
+			f := newFixture(t)
+			defer f.end()
+			days := month.days
+			if raceDetector() {
+				days = 1
 			}
-			// Each takes a minute, and the pauses grow with the trouble.
-			if n := b.source.Calls(); n < 9 || n > 12 {
-				t.Errorf("%d retrievals in half an hour of trouble, want about 10", n)
+			random, start := rand.New(rand.NewPCG(1, 2)), time.Now()
+			trouble := func() time.Duration { // that is left
+				return month.lasts - (time.Since(start)+month.each-10*time.Minute)%month.each
 			}
-		})
-	})
-	t.Run("credential_process", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			issue(b, processcreds.ProviderName)
-			get(b, 0)
-			time.Sleep(30 * 24 * time.Hour)
-			get(b, 0)
-			b.retrievals(1)
-		})
-	})
-	t.Run("credential_process with an expiration", func(t *testing.T) {
-		onBench(t, func(b *bench) {
-			b.source.Set(func(context.Context) (aws.Credentials, error) {
-				creds := b.Issue(time.Hour)
-				creds.Source = processcreds.ProviderName
+			f.source.Set(func(context.Context) (aws.Credentials, error) {
+				time.Sleep(month.takes)
+				if left := trouble(); left > 0 && month.err != nil {
+					return aws.Credentials{}, month.err
+				} else if left > 0 {
+					time.Sleep(left)
+				}
+				creds := f.Issue(time.Hour)
+				creds.Source = month.source
 				return creds, nil
 			})
-			b.get(0, 0)
-			time.Sleep(55 * time.Minute)
-			b.get(0, 0)
-			b.retrievals(2)
-			b.get(1, 0)
-		})
-	})
-}
-
-// Static credentials with an expiry are used until then, and are an error after it.
-func TestStaticCredentialsExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(time.Hour)}
-		provider := newProvider(t, credentials.StaticCredentialsProvider{Value: creds})
-		for range 3 {
-			token, err := provider.RetrieveBearerToken(t.Context())
-			if err != nil || !token.Expires.Equal(creds.Expires) {
-				t.Errorf("expires at %v, want %v; error %v", token.Expires, creds.Expires, err)
+			f.call(0, month.takes)
+			tokens, expired, failed, waited := 1, 0, 0, 0
+			for time.Since(start) < time.Duration(days)*24*time.Hour {
+				time.Sleep(time.Duration(random.Int64N(int64(2 * time.Minute))))
+				asked := time.Now()
+				token, err := f.provider.RetrieveBearerToken(f.Context())
+				if time.Since(asked) > 0 {
+					waited++
+				}
+				if err != nil {
+					failed++
+					continue
+				}
+				tokens++
+				if _, err := f.Verify(token.Value, region); err != nil {
+					expired++
+					signedBy(f, token.Value, region, f.Newest())
+				}
 			}
-			time.Sleep(20*time.Minute - time.Nanosecond)
-		}
-		time.Sleep(3 * time.Nanosecond)
-		if _, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "expired at") {
-			t.Errorf("error is %v", err)
-		}
-	})
-}
-
-// Credentials that live for less than a minute are used until they expire, and their
-// source is asked once in 10 seconds.
-func TestRenewalOfShortLivedPauses(t *testing.T) {
-	for _, life := range []time.Duration{time.Nanosecond, time.Second, 9 * time.Second, 30 * time.Second, time.Minute} {
-		t.Run(life.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var authority authority
-				creds := authority.Issue(life)
-				source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return creds, nil })
-				provider := newProvider(t, source, bedrocktoken.WithExpiry(time.Hour))
-				authority.token(t, provider)
-				for time.Now().Before(creds.Expires) { // the second one at the same instant
-					token, verified := authority.token(t, provider)
-					if !token.Expires.Equal(creds.Expires) || verified.Expiry != time.Hour {
-						t.Errorf("expires at %v, want %v; %v on the wire, want an hour", token.Expires, creds.Expires, verified.Expiry)
-					}
-					time.Sleep(100 * time.Millisecond)
-				}
-				if n := source.Calls(); n > 1+int(life/(10*time.Second)) {
-					t.Errorf("%d retrievals in %v", n, life)
-				}
-				if _, err := provider.Token(t.Context()); !errors.Is(err, bedrocktoken.ErrCredentials) {
-					t.Errorf("error is %v, want ErrCredentials", err)
-				}
-			})
+			f.Logf("%d days: %d tokens, %d of them by expired credentials, %d errors, %d calls waited, %d retrievals",
+				days, tokens, expired, failed, waited, f.source.Calls())
+			if month.perfect && failed+waited > 0 || month.source == "" && expired > 0 {
+				f.Error("a promise is broken")
+			}
 		})
 	}
 }

@@ -17,9 +17,8 @@ import (
 )
 
 // ProvideToken returns a token, for the Authorization header or the environment
-// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. It has the name of
-// the official generators' function. A program that runs for longer than the token
-// lasts should use a [Provider].
+// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that outlives
+// the token should use a [Provider].
 //
 // Errors match [ErrRegion], [ErrCredentials] or [ErrExpiry], or are those of ctx.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
@@ -68,10 +67,6 @@ type signer struct {
 	}
 }
 
-func newSigner(region string, expiry time.Duration, source aws.CredentialsProvider) *signer {
-	return &signer{region: region, expiry: expiry, request: unsignedRequest(expiry), source: source}
-}
-
 // sign returns a token and the credentials that signed it.
 func (s *signer) sign(ctx context.Context) (bearer.Token, aws.Credentials, error) {
 	creds, err := s.source.Retrieve(ctx)
@@ -101,9 +96,8 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 	if err != nil {
 		return bearer.Token{}, fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	const enough = 4096 // for most session tokens, so that the stack has room for it
-	plain := append(make([]byte, 0, enough), strings.TrimPrefix(signed, "https://")...)
-	value := append(make([]byte, 0, enough), "bedrock-api-key-"...)
+	plain := append(make([]byte, 0, 4096), strings.TrimPrefix(signed, "https://")...) // on the stack
+	value := append(make([]byte, 0, 4096), "bedrock-api-key-"...)
 	value = base64.StdEncoding.AppendEncode(value, append(plain, "&Version=1"...))
 	token := bearer.Token{Value: string(value), CanExpire: true, Expires: now.Add(s.expiry)}
 	if creds.CanExpire && creds.Expires.Before(token.Expires) {
@@ -116,28 +110,22 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 // checkKeys returns an error if creds are incomplete or contain characters that no
 // key has. The SDK's signer does not check. The error does not quote them.
 func checkKeys(creds aws.Credentials) error {
-	switch {
-	case creds.AccessKeyID == "" && creds.SecretAccessKey == "":
-		return unusableError("both access key ID and secret access key are missing")
-	case creds.AccessKeyID == "":
-		return unusableError("the access key ID is missing")
-	case creds.SecretAccessKey == "":
-		return unusableError("the secret access key is missing")
-	case creds.SessionToken == "" && strings.HasPrefix(creds.AccessKeyID, "ASIA"):
-		return unusableError("the session token is missing: an access key ID that begins with ASIA is that of temporary credentials")
-	}
+	temporary := strings.HasPrefix(creds.AccessKeyID, "ASIA")
 	for _, field := range [...]struct{ name, value string }{
 		{"access key ID", creds.AccessKeyID},
 		{"secret access key", creds.SecretAccessKey},
 		{"session token", creds.SessionToken},
 	} {
+		switch value := field.value; {
+		case value == "" && (temporary || field.name != "session token"):
+			return notTakenError("the " + field.name + " is missing")
+		case strings.HasPrefix(value, "$"), strings.Trim(value, "\"'`") != value:
+			return notTakenError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
+		}
 		for _, c := range []byte(field.value) {
 			if c < '!' || c > '~' {
-				return unusableError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
+				return notTakenError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
 			}
-		}
-		if strings.HasPrefix(field.value, "$") || strings.Trim(field.value, "\"'`") != field.value {
-			return unusableError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
 		}
 	}
 	return nil

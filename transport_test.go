@@ -1,25 +1,20 @@
 package bedrocktoken_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +26,18 @@ import (
 
 const runtimeURL = "https://bedrock-runtime." + region + ".amazonaws.com"
 
+// A recorder is a RoundTripper that does what http.Transport does: closes the body,
+// and points the response at the request.
+type recorder struct{ seen []*http.Request }
+
+func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
+	r.seen = append(r.seen, request)
+	if request.Body != nil {
+		request.Body.Close()
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: request}, nil
+}
+
 // A body is a request's, and counts how often it is closed.
 type body struct {
 	io.Reader
@@ -39,161 +46,300 @@ type body struct {
 
 func (b *body) Close() error { b.closed++; return nil }
 
-// answer returns a RoundTripper that does what http.Transport does: closes the
-// body, and points the response at the request.
-func answer(seen *[]*http.Request) awstest.RoundTripFunc {
-	return func(r *http.Request) (*http.Response, error) {
-		*seen = append(*seen, r)
-		if r.Body != nil {
-			r.Body.Close()
-		}
-		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
-	}
-}
-
 // bearerOf returns the token of a request, or "".
 func bearerOf(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return token
 }
 
-// A request without a usable URL is not sent.
-func TestTransportRefusesMalformedURLs(t *testing.T) {
-	provider := newProvider(t, static(accessKeyID, secretKey, ""))
-	for name, u := range map[string]*url.URL{
-		"no URL":            nil,
-		"empty URL":         {},
-		"opaque URL":        {Scheme: "https", Opaque: "//bedrock-runtime.us-east-1.amazonaws.com"},
-		"upper-case scheme": {Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"},
+// Requests are sent, with a token, to the endpoints of Bedrock that take one in the
+// Provider's region, to the hosts that were given and to loopback addresses. Any
+// other address is an error that says what to do.
+func TestTransportAddresses(t *testing.T) {
+	given := []string{
+		"gateway.example", "Bedrock.INTERNAL", "10.0.0.1", "2001:db8::1", "kiosk.example", "bücher.example",
+		"bedrock-runtime.cn-north-1.amazonaws.com.cn", "bedrock-runtime.eu-central-1.amazonaws.com",
+	}
+	inRegion := func(region string) (addresses []string) {
+		for _, service := range []string{"bedrock", "bedrock-runtime", "bedrock-fips", "bedrock-runtime-fips", "bedrock-mantle"} {
+			name := service + "." + region
+			addresses = append(addresses, "https://"+name+".amazonaws.com", "https://"+name+".api.aws", "https://vpce-0a1b2c-3d4e5f."+name+".vpce.amazonaws.com",
+				"https://vpce-0a1b2c-3d4e5f-us-east-1a."+name+".vpce.amazonaws.com:8443/path?query#fragment",
+				"https://"+strings.ToUpper(name)+".AmazonAWS.COM:443/path", "https://user:secret@"+name+".amazonaws.com:")
+		}
+		return addresses
+	}
+	https := func(hosts string) (addresses []string) {
+		for host := range strings.FieldsSeq(hosts) {
+			addresses = append(addresses, "https://"+host)
+		}
+		return addresses
+	}
+	var otherServices []string
+	for _, service := range []string{
+		"bedrock-agent", "bedrock-agent-runtime", "bedrock-agentcore", "bedrock-agentcore-control", "bedrock-data-automation",
+		"bedrock-data-automation-runtime", "bedrock-mantle-fips", "bedrock-runtime-fips-fips", "bedrock-x", "sts", "sagemaker-runtime",
 	} {
+		otherServices = append(otherServices, "https://"+service+".us-east-1.amazonaws.com", "https://"+service+".us-east-1.api.aws",
+			"https://vpce-0."+service+".us-east-1.vpce.amazonaws.com", "https://gateway."+service+".us-east-1.amazonaws.com")
+	}
+	tests := []struct {
+		kind      string
+		region    string   // of the Provider, if it is another
+		hosts     []string // given to Transport
+		want      error    // nil if the request is sent, with a token
+		says      string   // what the error says besides the address
+		addresses []string
+	}{{
+		kind: "Bedrock", addresses: inRegion("us-east-1"),
+	}, {
+		kind: "Bedrock in GovCloud", region: "us-gov-west-1", addresses: inRegion("us-gov-west-1"),
+	}, {
+		kind: "a region of two digits", region: "us-east-11", addresses: inRegion("us-east-11"),
+	}, {
+		kind: "loopback",
+		addresses: []string{
+			"http://localhost", "https://localhost:8443", "http://LocalHost:8080/path", "http://127.0.0.1:4566", "https://127.0.0.1", "http://127.8.9.10",
+			"http://[::1]", "https://[::1]:8443", "http://[0:0:0:0:0:0:0:1]", "http://[::ffff:127.0.0.1]:80",
+		},
+	}, {
+		kind: "given", hosts: given,
+		addresses: []string{
+			"https://gateway.example", "https://GATEWAY.example:8443/path", "https://bedrock.internal", "https://10.0.0.1",
+			"https://[2001:DB8::1]:8443", "https://bücher.example",
+			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eu-central-1.amazonaws.com",
+			runtimeURL, "http://localhost", // as without
+		},
+	}, {
+		kind: "Bedrock in another region", want: bedrocktoken.ErrRegion, says: "is in us-west-2, but the token would be for us-east-1", addresses: inRegion("us-west-2"),
+	}, {
+		kind: "a longer region", want: bedrocktoken.ErrRegion, says: "is in us-east-11, but the token would be for us-east-1", addresses: inRegion("us-east-11"),
+	}, {
+		kind: "a shorter region", region: "us-east-11", want: bedrocktoken.ErrRegion, says: "is in us-east-1, but the token would be for us-east-11", addresses: inRegion("us-east-1"),
+	}, {
+		kind: "another region than that of a given host", hosts: given, want: bedrocktoken.ErrRegion, says: "is in eu-west-1", addresses: inRegion("eu-west-1"),
+	}, {
+		kind: "a service that takes no token", want: bedrocktoken.ErrEndpoint, addresses: otherServices,
+	}, {
+		kind: "another scheme", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"http://bedrock-runtime.us-east-1.amazonaws.com/path?query", "http://bedrock-runtime.us-east-1.amazonaws.com:443",
+			"http://bedrock-mantle.us-east-1.api.aws", "http://vpce-0.bedrock.us-east-1.vpce.amazonaws.com",
+			"http://bedrock-runtime.us-west-2.amazonaws.com", "http://user:secret@bedrock-runtime.us-east-1.amazonaws.com",
+			"wss://bedrock-runtime.us-east-1.amazonaws.com", "ftp://localhost", "ws://127.0.0.1", "https+unix://localhost",
+			"//bedrock-runtime.us-east-1.amazonaws.com/path", "//localhost",
+		},
+	}, {
+		kind: "names that others can own", want: bedrocktoken.ErrEndpoint,
+		addresses: https(`
+			bedrock.us-east-1.s3.amazonaws.com bedrock.s3.us-east-1.amazonaws.com bedrock.s3.amazonaws.com bedrock.s3-us-west-2.amazonaws.com
+			bedrock.s3-us-east-1.amazonaws.com bedrock.s3.dualstack.us-east-1.amazonaws.com bedrock.s3-website-us-east-1.amazonaws.com
+			bedrock.s3-accelerate.amazonaws.com bedrock-runtime.us-east-1.s3-us-east-1.amazonaws.com bedrock-runtime.us-east-1.elb.amazonaws.com
+			bedrock-runtime.elb.us-east-1.amazonaws.com bedrock.us-east-1.rds.amazonaws.com bedrock.execute-api.us-east-1.amazonaws.com
+			bedrock.lambda-url.us-east-1.on.aws bedrock.us-east-1.elasticbeanstalk.com vpce-0.vpce-svc-0.us-east-1.vpce.amazonaws.com
+			bedrock.vpce-0.s3.us-east-1.vpce.amazonaws.com bedrock-runtime.us-east-1.amazonaws.com.example.com bedrock-mantle.us-east-1.api.aws.example.com
+			vpce-0.bedrock.us-east-1.vpce.amazonaws.com.example.com bedrock-runtime.us-east-1.evilamazonaws.com bedrock-mantle.us-east-1.evil-api.aws
+			bedrock-runtime.us-east-1.amazonaws.company bedrock-runtime-us-east-1.amazonaws.com.co evilbedrock-runtime.us-east-1.amazonaws.com
+			evil.bedrock-runtime.us-east-1.amazonaws.com evilvpce-0.bedrock.us-east-1.vpce.amazonaws.com evil.vpce-0.bedrock.us-east-1.vpce.amazonaws.com
+			vpce-0.evil.bedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrock.evil.us-east-1.vpce.amazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonaws.company`),
+	}, {
+		// Between them they have each dot replaced by another character, and each
+		// part missing or malformed.
+		kind: "no endpoint's name", want: bedrocktoken.ErrEndpoint,
+		addresses: https(`
+			bedrock-runtimexus-east-1.amazonaws.com bedrock-runtime.us-east-1xamazonaws.com bedrock-runtime.us-east-1.amazonawsxcom
+			bedrock-mantle.us-east-1.apixaws vpce-0xbedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrockxus-east-1.vpce.amazonaws.com
+			vpce-0.bedrock.us-east-1xvpce.amazonaws.com vpce-0.bedrock.us-east-1.vpcexamazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonawsxcom
+			bedrock.amazonaws.com bedrock.api.aws us-east-1.amazonaws.com vpce-0.bedrock.vpce.amazonaws.com vpce-0.us-east-1.vpce.amazonaws.com
+			bedrock.us-east-1.vpce.amazonaws.com vpce-.bedrock.us-east-1.vpce.amazonaws.com vpce0.bedrock.us-east-1.vpce.amazonaws.com
+			vpce-0.bedrock.us-east-1.amazonaws.com vpce-0.bedrock.us-east-1.api.aws vpce-0.bedrock.us-east-1.vpce.api.aws bedrock.us-east.amazonaws.com
+			bedrock.us-1.amazonaws.com bedrock.us-east-1a.amazonaws.com bedrock.1-east-1.amazonaws.com bedrock.-us-east-1.amazonaws.com
+			bedrock.us--east-1.amazonaws.com vpce-0.bedrock.us-east.vpce.amazonaws.com vpce-0.bedrock.us-1.vpce.amazonaws.com
+			vpce-0.bedrock.s3-us-1.vpce.amazonaws.com bedrock_runtime.us-east-1.amazonaws.com vpce-0_1.bedrock.us-east-1.vpce.amazonaws.com
+			bedrock-runtime.us-east-1.amazonaws.com. bedrock-runtime..us-east-1.amazonaws.com .bedrock-runtime.us-east-1.amazonaws.com`),
+	}, {
+		kind: "other services and partitions", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://api.openai.com/path", "https://api.anthropic.com?query", "https://example.com", "https://10.0.0.1", "https://[2001:db8::1]",
+			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eusc-de-east-1.amazonaws.eu", "https://bedrock-runtime.us-iso-east-1.c2s.ic.gov",
+		},
+	}, {
+		kind: "look-alikes in other scripts", hosts: given, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedroc\u212a-runtime.us-east-1.amazonaws.com", // Kelvin sign, whose lower case is k
+			"https://bedroc%E2%84%AA-runtime.us-east-1.amazonaws.com",
+			"https://bedrock-runt\u0130me.us-east-1.amazonaws.com",     // capital I with a dot, whose lower case begins with i
+			"https://bedrock-runtime.u\u017f-east-1.amazonaws.com",     // long s, whose upper case is S
+			"https://bedr\u043eck-runtime.us-east-1.amazonaws.com",     // Cyrillic
+			"https://\uff42edrock-runtime.us-east-1.amazonaws.com",     // full width
+			"https://bedrock-runtime\u3002us-east-1.amazonaws.com",     // ideographic full stop
+			"https://bedrock-runtime.us-east-\u0661.amazonaws.com",     // Arabic digit
+			"https://xn--bedrock-runtime-9x0a.us-east-1.amazonaws.com", // Punycode
+			"https://bedrock\u200b-runtime.us-east-1.amazonaws.com",    // zero-width space
+			"https://vpce-0.bedroc\u212a.us-east-1.vpce.amazonaws.com", // Kelvin sign
+			"https://\u212aiosk.example", "https://k\u0130osk.example", // hosts that were given
+			"http://localho\u017ft", "http://loc\u0430lhost", // long s, Cyrillic
+			"http://127.0.0.\uff11", "http://\u2460\u2461\u2466.0.0.\u2460", // other digits
+		},
+	}, {
+		kind: "a name in the wrong place", hosts: given, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"https://bedrock-runtime.us-east-1.amazonaws.com@stranger.example", "https://bedrock-runtime.us-east-1.amazonaws.com:secret@stranger.example/path",
+			"https://gateway.example@stranger.example", "http://localhost@stranger.example", "http://127.0.0.1:secret@stranger.example",
+			"https://stranger.example/path@bedrock-runtime.us-east-1.amazonaws.com", "https://stranger.example/path/bedrock-runtime.us-east-1.amazonaws.com",
+			"https://stranger.example?query=bedrock-runtime.us-east-1.amazonaws.com", "https://stranger.example?query@bedrock-runtime.us-east-1.amazonaws.com",
+			"https://stranger.example#@bedrock-runtime.us-east-1.amazonaws.com",
+		},
+	}, {
+		kind: "not quite a given host", hosts: given, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"http://gateway.example", "http://gateway.example:443", "http://10.0.0.1", "http://[2001:db8::1]", "ftp://gateway.example",
+			"https://sub.gateway.example", "https://example", "https://gateway.example.", "https://gateway.example.com", "https://gateway",
+			"https://10.0.0.2", "https://[2001:db8::2]", "https://xn--bcher-kva.example",
+			"https://bedrock.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.cn-northwest-1.amazonaws.com.cn",
+		},
+	}, {
+		kind:      "hosts that never match",
+		hosts:     []string{"https://gateway.example", "gateway.example:8443", "gateway.example/v1", "", "*", "*.example", ".example", "[2001:db8::1]", " gateway.example", "http://10.0.0.1"},
+		want:      bedrocktoken.ErrEndpoint,
+		says:      `["https://gateway.example" "gateway.example:8443" "gateway.example/v1" "" "*" "*.example" ".example" "[2001:db8::1]" " gateway.example" "http://10.0.0.1"]`,
+		addresses: []string{"https://gateway.example", "https://gateway.example:8443", "https://api.openai.com", "https://[2001:db8::1]", "http://10.0.0.1"},
+	}, {
+		kind: "loopback in appearance", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			"http://0.0.0.0", "https://0.0.0.0", "http://[::]", "http://128.0.0.1", "http://10.0.0.1", "http://169.254.169.254",
+			"http://127.1", "http://2130706433", "http://0177.0.0.1", "http://0x7f.0.0.1", "http://[::1%25lo]", "http://[fe80::1]",
+			"http://localhost.", "http://foo.localhost", "http://localhost.example.com", "http://127.0.0.1.example.com", "https://localhost.localdomain",
+		},
+	}, {
+		kind: "no host", hosts: []string{"", "localhost"}, want: bedrocktoken.ErrEndpoint, says: "no host",
+		addresses: []string{
+			"", "/path", "https:", "https://", "http://", "https:///path", "https://:443", "http://:8080", "https:path", "https://user:secret@/path", "https://[]",
+			"localhost:8080", "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.us-east-1.amazonaws.com:443", "mailto:someone@localhost",
+		},
+	}, {
+		kind: "no URL that url.Parse would return", want: bedrocktoken.ErrEndpoint,
+		addresses: []string{
+			runtimeURL + "\n", "https://stranger.example\nbedrock-runtime.us-east-1.amazonaws.com", runtimeURL + "\x00", runtimeURL + " ",
+			runtimeURL + ":443:443", runtimeURL + ":https", runtimeURL + "%2eexample.com", `https://stranger.example\@bedrock-runtime.us-east-1.amazonaws.com`,
+			"HTTPS://bedrock-runtime.us-east-1.amazonaws.com\n", "https://[bedrock-runtime.us-east-1.amazonaws.com", "https://\xff", "http://local\xffhost",
+		},
+	}, {
+		kind: "very long", hosts: []string{strings.Repeat("c", 1<<14)}, want: bedrocktoken.ErrEndpoint,
+		addresses: []string{"https://" + strings.Repeat("a", 1<<14) + ".example", "https://" + strings.Repeat("\U000e0001", 300)},
+	}, {
+		kind: "very long, and a region", want: bedrocktoken.ErrRegion,
+		addresses: []string{"https://bedrock." + strings.Repeat("a-", 1<<13) + "a-1.amazonaws.com"},
+	}}
+	for _, test := range tests {
+		for _, address := range test.addresses {
+			t.Run(fmt.Sprintf("%s/%.80q", test.kind, address), func(t *testing.T) {
+				u, err := url.Parse(address)
+				if err != nil { // a program can still build it by hand
+					scheme, host, _ := strings.Cut(address, "://")
+					u = &url.URL{Scheme: scheme, Host: host}
+				}
+				home := region
+				if test.region != "" {
+					home = test.region
+				}
+				source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return longTerm, nil })
+				base, hosts := new(recorder), slices.Clone(test.hosts)
+				rt := newProvider(t, source, bedrocktoken.WithRegion(home)).Transport(base, hosts...)
+				clear(hosts) // it is the caller's
+				sent := &body{Reader: strings.NewReader("x")}
+				response, err := rt.RoundTrip(&http.Request{Method: "POST", URL: u, Body: sent})
+				if sent.closed != 1 {
+					t.Errorf("the body was closed %d times", sent.closed)
+				}
+				if test.want == nil {
+					if err != nil || len(base.seen) != 1 {
+						t.Fatalf("%d requests sent, error %v", len(base.seen), err)
+					}
+					signedBy(t, bearerOf(base.seen[0]), home, longTerm)
+					return
+				}
+
+				if len(base.seen) != 0 || source.Calls() != 0 || response != nil {
+					t.Errorf("%d requests sent, %d retrievals", len(base.seen), source.Calls())
+				}
+				for _, kind := range []error{bedrocktoken.ErrRegion, bedrocktoken.ErrEndpoint, bedrocktoken.ErrCredentials} {
+					if errors.Is(err, kind) != (kind == test.want) {
+						t.Fatalf("error is %v, want %v", err, test.want)
+					}
+				}
+				says := []string{test.says}
+				if u.Hostname() != "" {
+					quoted := strconv.Quote(u.Scheme + "://" + u.Host)
+					says = append(says, quoted[:min(len(quoted), 100)])
+					if test.want == bedrocktoken.ErrEndpoint { // and what to do
+						listed := fmt.Sprintf("%q", test.hosts)
+						says = append(says, "base URL", "https address in "+home, "Transport", listed[:min(len(listed), 60)])
+					}
+				}
+				for _, part := range says {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("error %q does not say %q", err, part)
+					}
+				}
+				for _, part := range []string{"user", "secret", "path", "query"} {
+					if strings.Contains(err.Error(), part) {
+						t.Errorf("error %q shows %q of the URL", err, part)
+					}
+				}
+				if len(err.Error()) > 1000 {
+					t.Errorf("an error of %d bytes", len(err.Error()))
+				}
+			})
+		}
+	}
+	for name, u := range map[string]*url.URL{"no URL": nil, "upper-case scheme": {Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"}} {
 		t.Run(name, func(t *testing.T) {
-			var seen []*http.Request
-			_, err := provider.Transport(answer(&seen)).RoundTrip(&http.Request{URL: u})
-			if !errors.Is(err, bedrocktoken.ErrEndpoint) || len(seen) != 0 {
-				t.Errorf("%d requests sent, error %v, want ErrEndpoint", len(seen), err)
+			base := new(recorder)
+			_, err := newProvider(t, static(accessKeyID, secretKey, "")).Transport(base).RoundTrip(&http.Request{URL: u})
+			if !errors.Is(err, bedrocktoken.ErrEndpoint) || len(base.seen) != 0 {
+				t.Errorf("%d requests sent, error %v, want ErrEndpoint", len(base.seen), err)
 			}
 		})
 	}
 }
 
-// newWorld starts a TLS server for each of names, all with the same handler, and
-// returns a transport to which they, and no others, are known by these names. It
-// calls dialed before each connection.
-func newWorld(t *testing.T, handler http.Handler, dialed func(name string), names ...string) *http.Transport {
-	t.Helper()
-	certificate := awstest.Certificate(t, names...)
-	var transport *http.Transport
-	addresses := map[string]string{}
-	for _, name := range names {
-		server := httptest.NewUnstartedServer(handler)
-		server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
-		server.StartTLS()
-		t.Cleanup(server.Close)
-		addresses[name] = server.Listener.Addr().String()
-		transport = server.Client().Transport.(*http.Transport) // which trusts the certificate
-	}
-	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		name, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		name = strings.ToLower(name)
-		dialed(name)
-		return new(net.Dialer).DialContext(ctx, network, addresses[name])
-	}
-	return transport
-}
-
-// A redirect is followed to no other hosts than requests are sent to. The servers
-// are real.
+// A redirect is followed to no other hosts than requests are sent to.
 func TestTransportChecksRedirects(t *testing.T) {
-	const (
-		runtime   = "bedrock-runtime.us-east-1.amazonaws.com"
-		mantle    = "bedrock-mantle.us-east-1.api.aws"
-		elsewhere = "bedrock-runtime.us-west-2.amazonaws.com"
-		bucket    = "bedrock.us-east-1.s3.amazonaws.com"
-		gateway   = "gateway.example"
-		stranger  = "stranger.example"
-	)
-	tests := map[string]struct {
+	const mantle, gateway, stranger = "https://bedrock-mantle.us-east-1.api.aws", "https://gateway.example", "https://stranger.example"
+	provider := newProvider(t, static(accessKeyID, secretKey, ""))
+	for name, test := range map[string]struct {
 		hops []string
 		want error // for the last hop; all before it arrive
 	}{
-		"none":                            {[]string{"https://" + runtime}, nil},
-		"same host":                       {[]string{"https://" + runtime, "https://" + runtime + "/a", "https://" + runtime + ":8443/b"}, nil},
-		"another endpoint, a given host":  {[]string{"https://" + runtime, "https://" + mantle, "https://" + gateway + ":8443", "https://" + runtime}, nil},
-		"another region":                  {[]string{"https://" + runtime, "https://" + elsewhere}, bedrocktoken.ErrRegion},
-		"plain HTTP":                      {[]string{"https://" + runtime, "http://" + runtime}, bedrocktoken.ErrEndpoint},
-		"plain HTTP on the port of HTTPS": {[]string{"https://" + runtime, "http://" + runtime + ":443"}, bedrocktoken.ErrEndpoint},
-		"plain HTTP to a given host":      {[]string{"https://" + gateway, "http://" + gateway}, bedrocktoken.ErrEndpoint},
-		"a bucket":                        {[]string{"https://" + runtime, "https://" + bucket}, bedrocktoken.ErrEndpoint},
-		"a stranger":                      {[]string{"https://" + runtime, "https://" + stranger}, bedrocktoken.ErrEndpoint},
-		"a stranger, from a given host":   {[]string{"https://" + gateway, "https://" + stranger + "/path"}, bedrocktoken.ErrEndpoint},
-		"a stranger, after others":        {[]string{"https://" + runtime, "https://" + mantle, "https://" + stranger + ":8443"}, bedrocktoken.ErrEndpoint},
-		"a stranger with Bedrock as user": {[]string{"https://" + runtime, "https://" + runtime + "@" + stranger}, bedrocktoken.ErrEndpoint},
-		"a stranger, without a scheme":    {[]string{"https://" + runtime, "//" + stranger}, bedrocktoken.ErrEndpoint},
-		"a stranger, to begin with":       {[]string{"https://" + stranger}, bedrocktoken.ErrEndpoint},
-		"a stranger in another spelling":  {[]string{"https://" + runtime, "https://STRANGER.example"}, bedrocktoken.ErrEndpoint},
-		"Bedrock in another spelling":     {[]string{"https://" + runtime, "https://Bedrock-Mantle.US-EAST-1.api.aws"}, nil},
-		"a look-alike of Bedrock":         {[]string{"https://" + runtime, "https://bedroc%E2%84%AA-runtime.us-east-1.amazonaws.com"}, bedrocktoken.ErrEndpoint},
-	}
-
-	var mu sync.Mutex // guards what follows
-	var hops, dialed []string
-	var arrived []*http.Request
-	base := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sent, err := io.ReadAll(r.Body)
-		if err != nil || string(sent) != "body" {
-			t.Errorf("%s: read %q and error %v", r.Host, sent, err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		arrived = append(arrived, r)
-		if len(arrived) < len(hops) {
-			w.Header().Set("Location", hops[len(arrived)])
-			w.WriteHeader(http.StatusTemporaryRedirect)
-		}
-	}), func(name string) {
-		mu.Lock()
-		defer mu.Unlock()
-		dialed = append(dialed, name)
-	}, runtime, mantle, elsewhere, bucket, gateway, stranger)
-	defer base.CloseIdleConnections()
-	client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base, gateway)}
-	for name, test := range tests {
+		"same host":                       {[]string{runtimeURL, runtimeURL + "/a", runtimeURL + ":8443/b"}, nil},
+		"another endpoint, a given host":  {[]string{runtimeURL, mantle, gateway + ":8443", "https://Bedrock.US-EAST-1.api.aws"}, nil},
+		"another region":                  {[]string{runtimeURL, "https://bedrock-runtime.us-west-2.amazonaws.com"}, bedrocktoken.ErrRegion},
+		"plain HTTP":                      {[]string{gateway, "http://gateway.example"}, bedrocktoken.ErrEndpoint},
+		"a bucket":                        {[]string{runtimeURL, "https://bedrock.us-east-1.s3.amazonaws.com"}, bedrocktoken.ErrEndpoint},
+		"a stranger, after others":        {[]string{runtimeURL, mantle, stranger + ":8443/path"}, bedrocktoken.ErrEndpoint},
+		"a stranger, without a scheme":    {[]string{gateway, "//stranger.example"}, bedrocktoken.ErrEndpoint},
+		"a stranger with Bedrock as user": {[]string{runtimeURL, runtimeURL + "@stranger.example"}, bedrocktoken.ErrEndpoint},
+	} {
 		t.Run(name, func(t *testing.T) {
-			base.CloseIdleConnections()
-			mu.Lock()
-			hops, dialed, arrived = test.hops, nil, nil
-			mu.Unlock()
-			request, err := http.NewRequest("POST", test.hops[0], strings.NewReader("body"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			request.Header.Set("X-Api-Key", "stale")
-			response, err := client.Do(request)
-			if err == nil {
-				response.Body.Close()
-			}
-			mu.Lock()
-			defer mu.Unlock()
+			arrived := 0
+			client := &http.Client{Transport: provider.Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				signedBy(t, bearerOf(r), region, longTerm)
+				if sent, err := io.ReadAll(r.Body); err != nil || string(sent) != "body" {
+					t.Errorf("hop %d: read %q and error %v", arrived, sent, err)
+				}
+				if arrived++; arrived == len(test.hops) {
+					return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+				}
+				return &http.Response{StatusCode: http.StatusTemporaryRedirect, Header: http.Header{"Location": {test.hops[arrived]}}, Body: http.NoBody}, nil
+			}), "gateway.example")}
+			_, err := client.Post(test.hops[0], "", strings.NewReader("body"))
 			want := len(test.hops)
 			if test.want != nil {
 				want--
 			}
-			if (err == nil) != (test.want == nil) || !errors.Is(err, test.want) || len(arrived) != want {
-				t.Errorf("%d requests arrived, want %d; error %v, want %v", len(arrived), want, err, test.want)
-			}
-			for _, r := range arrived {
-				acceptStatic(t, bearerOf(r))
-				if r.Header.Get("X-Api-Key") != "" {
-					t.Errorf("%s: another key arrived", r.Host)
-				}
-			}
-			for _, name := range dialed {
-				if name != runtime && name != mantle && name != gateway {
-					t.Errorf("%s was dialed", name)
-				}
+			if (err == nil) != (test.want == nil) || !errors.Is(err, test.want) || arrived != want {
+				t.Errorf("%d requests arrived, want %d; error %v, want %v", arrived, want, err, test.want)
 			}
 		})
 	}
@@ -206,36 +352,29 @@ func TestTransportReplacesKeys(t *testing.T) {
 		"X-Other": {"one", "two"}, "x-lower": {"kept"}, "Cookie": {"a=b"}, "Anthropic-Version": {"2023-06-01"}, "Proxy-Authorization": {"Basic kept"},
 		"X-Amz-Security-Token": {"kept"}, "Api-Key": {"kept"}, "X-Api-Keys": {"kept"}, "X-Authorization": {"kept"},
 	}
-	tests := map[string]struct{ header, rest http.Header }{
-		"none":                      {nil, http.Header{}},
-		"others":                    {rest, rest},
-		"Authorization":             {http.Header{"Authorization": {"Bearer stale"}}, http.Header{}},
-		"Authorization, two values": {http.Header{"Authorization": {"Bearer stale", "Basic stale"}}, http.Header{}},
-		"Authorization, misspelt":   {http.Header{"authorization": {"Bearer stale"}, "AUTHORIZATION": {"stale"}, "authoRization": nil}, http.Header{}},
-		"X-Api-Key":                 {http.Header{"X-Api-Key": {"stale", "stale"}}, http.Header{}},
-		"X-Api-Key, misspelt":       {http.Header{"x-api-key": {"stale"}, "X-API-KEY": {"stale"}, "X-Api-key": {}}, http.Header{}},
-		"all": {
-			http.Header{"Authorization": {"stale"}, "authorization": {"stale"}, "X-Api-Key": {"stale"}, "x-Api-Key": {"stale"}, "X-Other": {"kept"}},
-			http.Header{"X-Other": {"kept"}},
-		},
+	stale := http.Header{
+		"Authorization": {"stale", "Basic stale"}, "authorization": {"stale"}, "AUTHORIZATION": {"stale"}, "authoRization": nil,
+		"X-Api-Key": {"stale", "stale"}, "x-api-key": {"stale"}, "X-API-KEY": {}, "X-Api-key": {"stale"},
 	}
-	var seen []*http.Request
-	rt := newProvider(t, static(accessKeyID, secretKey, "")).Transport(answer(&seen))
-	for name, test := range tests {
+	both := maps.Clone(rest)
+	maps.Copy(both, stale)
+	provider := newProvider(t, static(accessKeyID, secretKey, ""))
+	for name, test := range map[string]struct{ header, rest http.Header }{
+		"none": {nil, http.Header{}}, "others": {rest, rest}, "keys": {stale, http.Header{}}, "both": {both, rest},
+	} {
 		t.Run(name, func(t *testing.T) {
-			seen = nil
-			sent := &body{Reader: strings.NewReader("x")}
+			base, sent := new(recorder), &body{Reader: strings.NewReader("x")}
 			request := &http.Request{Method: "POST", URL: &url.URL{Scheme: "http", Host: "localhost"}, Header: test.header.Clone(), Body: sent}
 			before := *request
-			response, err := rt.RoundTrip(request)
+			response, err := provider.Transport(base).RoundTrip(request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := maps.Clone(seen[0].Header)
+			got := maps.Clone(base.seen[0].Header)
 			if len(got["Authorization"]) != 1 {
 				t.Fatalf("Authorization is %q", got["Authorization"])
 			}
-			acceptStatic(t, bearerOf(seen[0]))
+			signedBy(t, bearerOf(base.seen[0]), region, longTerm)
 			delete(got, "Authorization")
 			if !reflect.DeepEqual(got, test.rest) {
 				t.Errorf("besides there are %v, want %v", got, test.rest)
@@ -246,34 +385,19 @@ func TestTransportReplacesKeys(t *testing.T) {
 			if response.Request != request {
 				t.Error("the response shows another request than the caller's, token and all")
 			}
-			if seen[0].Body != sent || sent.closed != 1 {
+			if base.seen[0].Body != sent || sent.closed != 1 {
 				t.Errorf("the body was wrapped, or closed %d times", sent.closed)
 			}
 		})
 	}
-
 	t.Run("user in the URL", func(t *testing.T) { // of which http.Client makes a header
-		seen = nil
-		response, err := (&http.Client{Transport: rt}).Get("http://user:password@localhost")
+		base := new(recorder)
+		response, err := (&http.Client{Transport: provider.Transport(base)}).Get("http://user:password@localhost")
 		if err != nil {
 			t.Fatal(err)
 		}
 		response.Body.Close()
-		acceptStatic(t, bearerOf(seen[0]))
-	})
-
-	t.Run("nested", func(t *testing.T) {
-		seen = nil
-		other := newProvider(t, static("AKIAOTHER", "other", sessionToken))
-		request := httptest.NewRequest("GET", runtimeURL, nil)
-		response, err := other.Transport(rt).RoundTrip(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := len(seen[0].Header["Authorization"]); n != 1 || response.Request != request {
-			t.Errorf("%d tokens; or the response shows another request than the caller's", n)
-		}
-		acceptStatic(t, bearerOf(seen[0])) // the inner one's
+		signedBy(t, bearerOf(base.seen[0]), region, longTerm)
 	})
 }
 
@@ -292,7 +416,7 @@ func TestTransportChangesNothingElse(t *testing.T) {
 	request.Trailer = http.Header{"X-Checksum": nil}
 	errBase := errors.New("half an answer")
 	answer := &http.Response{
-		Status: "299 Odd", StatusCode: 299, Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{"Set-Cookie": {"a=b"}}, Body: io.NopCloser(strings.NewReader("answer")),
+		Status: "403 Odd", StatusCode: 403, Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{"Set-Cookie": {"a=b"}}, Body: io.NopCloser(strings.NewReader("answer")),
 		ContentLength: 6, Uncompressed: true, Trailer: http.Header{"X-Checksum": nil},
 	}
 	want := *answer
@@ -331,100 +455,71 @@ func TestTransportChangesNothingElse(t *testing.T) {
 // The errors of the source and of the base are wrapped, and the body of a request is
 // closed once whatever happens.
 func TestTransportErrors(t *testing.T) {
-	t.Run("of the source", func(t *testing.T) {
-		failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errRefused })
-		var seen []*http.Request
-		client := &http.Client{Transport: newProvider(t, failing).Transport(answer(&seen))}
-		sent := &body{Reader: strings.NewReader("x")}
-		if _, err := client.Post(runtimeURL, "", sent); !errors.Is(err, bedrocktoken.ErrCredentials) || !errors.Is(err, errRefused) {
-			t.Errorf("error is %v, want ErrCredentials around the source's", err)
+	errBase := errors.New("no route")
+	hungUp := awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		if r.Body != nil {
+			r.Body.Close()
 		}
-		if _, err := client.Get(runtimeURL); !errors.Is(err, bedrocktoken.ErrCredentials) { // without a body
-			t.Errorf("error is %v, want ErrCredentials", err)
-		}
-		if len(seen) != 0 || sent.closed != 1 {
-			t.Errorf("%d requests sent; body closed %d times", len(seen), sent.closed)
-		}
+		return nil, errBase
 	})
-	t.Run("of the base", func(t *testing.T) {
-		errBase := errors.New("no route")
-		base := awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return nil, errBase })
-		sent := &body{Reader: strings.NewReader("x")}
-		_, err := (&http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(base)}).Post(runtimeURL, "", sent)
-		if !errors.Is(err, errBase) || sent.closed != 1 {
-			t.Errorf("error is %v; body closed %d times", err, sent.closed)
-		}
-		if strings.Contains(err.Error(), "bedrock-api-key") {
-			t.Errorf("the error shows the token: %v", err)
-		}
-	})
+	for name, test := range map[string]struct {
+		source aws.CredentialsProvider
+		base   http.RoundTripper
+		want   []error
+	}{
+		"of the source": {failing(errRefused), new(recorder), []error{bedrocktoken.ErrCredentials, errRefused}},
+		"in an outage":  {failing(io.ErrUnexpectedEOF), new(recorder), []error{bedrocktoken.ErrCredentials, bedrocktoken.ErrOutage}},
+		"of the base":   {static(accessKeyID, secretKey, ""), hungUp, []error{errBase}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := &http.Client{Transport: newProvider(t, test.source).Transport(test.base)}
+			sent := &body{Reader: strings.NewReader("x")}
+			_, err := client.Post(runtimeURL, "", sent)
+			_, withoutBody := client.Get(runtimeURL)
+			for _, want := range test.want {
+				if !errors.Is(err, want) || !errors.Is(withoutBody, want) {
+					t.Errorf("errors %v and %v, want %v", err, withoutBody, want)
+				}
+			}
+			if base, ok := test.base.(*recorder); ok && len(base.seen) != 0 || sent.closed != 1 {
+				t.Errorf("a request was sent, or the body closed %d times", sent.closed)
+			}
+			if strings.Contains(err.Error(), "bedrock-api-key") {
+				t.Errorf("the error shows the token: %v", err)
+			}
+		})
+	}
 }
 
-// A request whose context ends during the wait for credentials returns the error
-// that net/http returns.
+// A request whose context ends during the wait for credentials returns the context's
+// error as it is, so that http.Client sees whether it timed out.
 func TestTransportContextEndsWait(t *testing.T) {
-	tests := map[string]struct {
-		limit   time.Duration // of http.Client
-		context func(context.Context) (context.Context, context.CancelFunc)
-		want    error
-		timeout bool
-	}{
-		"deadline": {
-			context: func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, time.Second)
-			},
-			want: context.DeadlineExceeded, timeout: true,
+	for want, end := range map[error]func(context.Context) (context.Context, context.CancelFunc){
+		context.DeadlineExceeded: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Second)
 		},
-		"cancel": {
-			context: func(ctx context.Context) (context.Context, context.CancelFunc) {
-				ctx, cancel := context.WithCancel(ctx)
-				time.AfterFunc(time.Second, cancel)
-				return ctx, cancel
-			},
-			want: context.Canceled,
+		context.Canceled: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
+			return ctx, cancel
 		},
-		"http.Client.Timeout": {
-			limit: time.Second, context: context.WithCancel,
-			want: context.DeadlineExceeded, timeout: true,
-		},
-		"deadline before http.Client.Timeout": {
-			limit: time.Minute, context: func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, time.Second)
-			},
-			want: context.DeadlineExceeded, timeout: true,
-		},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				release := make(chan struct{})
-				defer close(release)
-				provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { // ignores its context
-					<-release
-					return aws.Credentials{}, errRefused
-				}))
-				var seen []*http.Request
-				client := &http.Client{Transport: provider.Transport(answer(&seen)), Timeout: test.limit}
-				ctx, cancel := test.context(t.Context())
-				defer cancel()
-				sent := &body{Reader: strings.NewReader("x")}
-				request, err := http.NewRequestWithContext(ctx, "POST", runtimeURL, sent)
-				if err != nil {
-					t.Fatal(err)
-				}
-				start := time.Now()
-				_, err = client.Do(request)
-				var urlError *url.Error
-				if !errors.As(err, &urlError) || !errors.Is(err, test.want) || urlError.Timeout() != test.timeout || errors.Is(err, bedrocktoken.ErrCredentials) {
-					t.Errorf("error is %v, want %v, and Timeout() %v", err, test.want, test.timeout)
-				}
-				if waited := time.Since(start); waited != time.Second {
-					t.Errorf("waited for %v, want 1s", waited)
-				}
-				if len(seen) != 0 || sent.closed != 1 {
-					t.Errorf("%d requests sent; body closed %d times", len(seen), sent.closed)
-				}
-			})
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			release, base, sent, start := make(chan struct{}), new(recorder), &body{Reader: strings.NewReader("x")}, time.Now()
+			defer close(release)
+			provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				<-release // ignores its context
+				return aws.Credentials{}, errRefused
+			}))
+			ctx, cancel := end(t.Context())
+			defer cancel()
+			request, _ := http.NewRequestWithContext(ctx, "POST", runtimeURL, sent)
+			if _, err := provider.Transport(base).RoundTrip(request); err != want || time.Since(start) != time.Second {
+				t.Errorf("error is %v after %v, want %v after a second", err, time.Since(start), want)
+			}
+			if len(base.seen) != 0 || sent.closed != 1 {
+				t.Errorf("%d requests sent; body closed %d times", len(base.seen), sent.closed)
+			}
 		})
 	}
 }
@@ -444,309 +539,109 @@ func protocols(t *testing.T, test func(t *testing.T, serve func(http.Handler) *h
 	}
 }
 
-// The trailers of request and response arrive, announced or not.
-func TestTransportPassesTrailers(t *testing.T) {
+// Bodies stream both ways at the same time, and the trailers of both arrive.
+func TestTransportStreams(t *testing.T) {
 	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
-		for _, prefix := range []string{"", http.TrailerPrefix} {
-			server := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if _, err := io.Copy(io.Discard, r.Body); err != nil || r.Trailer.Get("X-Checksum") != "sent" {
-					t.Errorf("the request's trailer is %v; error %v", r.Trailer, err)
+		server := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			signedBy(t, bearerOf(r), region, longTerm)
+			control, letter := http.NewResponseController(w), make([]byte, 1)
+			control.EnableFullDuplex() // an error with HTTP/2, which is always
+			w.Header().Set("Trailer", "X-Status")
+			for {
+				if _, err := io.ReadFull(r.Body, letter); err != nil {
+					break
 				}
-				if prefix == "" {
-					w.Header().Set("Trailer", "X-Status")
-				}
-				io.WriteString(w, "answer")
-				http.NewResponseController(w).Flush()
-				w.Header().Set(prefix+"X-Status", "done")
-			}))
-			client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(server.Client().Transport)}
-			reader, writer := io.Pipe()
-			request, err := http.NewRequestWithContext(t.Context(), "POST", server.URL, reader)
-			if err != nil {
-				t.Fatal(err)
+				w.Write(letter)
+				control.Flush()
 			}
-			request.Trailer = http.Header{"X-Checksum": nil}
-			go func() {
-				io.WriteString(writer, "question")
-				request.Trailer.Set("X-Checksum", "sent")
-				writer.Close()
-			}()
-			response, err := client.Do(request)
-			if err != nil {
-				t.Fatal(err)
+			if r.Trailer.Get("X-Checksum") != "sent" {
+				t.Errorf("the request's trailer is %v", r.Trailer)
 			}
-			defer response.Body.Close()
-			if got, err := io.ReadAll(response.Body); err != nil || string(got) != "answer" {
-				t.Errorf("%q: read %q and error %v", prefix, got, err)
+			w.Header().Set("X-Status", "done")
+		}))
+		client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(server.Client().Transport)}
+		reader, writer := io.Pipe()
+		request, err := http.NewRequestWithContext(t.Context(), "POST", server.URL, reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Trailer = http.Header{"X-Checksum": nil}
+		go writer.Write([]byte("a"))
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		for _, letter := range []byte("abc") {
+			if letter != 'a' {
+				go writer.Write([]byte{letter})
 			}
-			if want := (http.Header{"X-Status": {"done"}}); !reflect.DeepEqual(response.Trailer, want) {
-				t.Errorf("%q: the response's trailer is %v, want %v", prefix, response.Trailer, want)
+			got := make([]byte, 1)
+			if _, err := io.ReadFull(response.Body, got); err != nil || got[0] != letter {
+				t.Fatalf("read %q and error %v, want %q", got, err, letter)
 			}
+		}
+		request.Trailer.Set("X-Checksum", "sent")
+		writer.Close()
+		if rest, err := io.ReadAll(response.Body); err != nil || len(rest) != 0 {
+			t.Errorf("read %q and error %v at the end", rest, err)
+		}
+		if want := (http.Header{"X-Status": {"done"}}); !reflect.DeepEqual(response.Trailer, want) {
+			t.Errorf("the response's trailer is %v, want %v", response.Trailer, want)
 		}
 	})
 }
 
-// proxied starts a server that plays Bedrock and, in front of it, a proxy that
-// adds the token.
-func proxied(t *testing.T, serve func(http.Handler) *httptest.Server, bedrock http.HandlerFunc) (proxy *httptest.Server) {
-	t.Helper()
-	tokens := make(chan string, 1)
-	above := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tokens <- bearerOf(r)
-		bedrock(w, r)
-	}))
-	t.Cleanup(func() {
-		select {
-		case token := <-tokens:
-			acceptStatic(t, token)
-		default:
-			t.Error("no request arrived")
-		}
-	})
-	target, err := url.Parse(above.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serve(&httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(above.Client().Transport),
-		ErrorLog:  log.New(io.Discard, "", 0), // of clients that go away
-	})
-}
-
-// post sends a request that ends with the test, or before it hangs.
-func post(t *testing.T, server *httptest.Server, body io.Reader) *http.Response {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	t.Cleanup(cancel)
-	request, err := http.NewRequestWithContext(ctx, "POST", server.URL, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Te", "trailers")
-	response, err := server.Client().Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { response.Body.Close() })
-	return response
-}
-
-// A ReverseProxy with this transport passes on events one by one, the end of a
-// client, trailers and large bodies.
+// A ReverseProxy with this transport passes on events one by one, and the end of a
+// client.
 func TestTransportInReverseProxy(t *testing.T) {
 	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
-		t.Run("events, one by one", func(t *testing.T) {
-			seen := make(chan int, 20)
-			proxy := proxied(t, serve, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "text/event-stream")
-				for n := range 20 {
-					fmt.Fprintf(w, "data: %d\n\n", n)
-					http.NewResponseController(w).Flush()
-					select {
-					case got := <-seen:
-						if got != n {
-							t.Errorf("the client has seen event %d, want %d", got, n)
-						}
-					case <-r.Context().Done():
-						return
-					}
-				}
-			})
-			lines, events := bufio.NewScanner(post(t, proxy, nil).Body), 0
-			for lines.Scan() {
-				if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-					n, err := strconv.Atoi(data)
-					if err != nil {
-						t.Error(err)
-					}
-					seen <- n
-					events++
-				}
-			}
-			if err := lines.Err(); err != nil || events != 20 {
-				t.Errorf("%d events and error %v", events, err)
-			}
-		})
-
-		t.Run("a client that goes away", func(t *testing.T) {
-			gone := make(chan error, 1)
-			proxy := proxied(t, serve, func(w http.ResponseWriter, r *http.Request) {
-				io.WriteString(w, "x")
+		seen, gone := make(chan int), make(chan struct{})
+		above := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			signedBy(t, bearerOf(r), region, longTerm)
+			w.Header().Set("Content-Type", "text/event-stream")
+			for n := 0; ; n++ {
+				fmt.Fprintln(w, n)
 				http.NewResponseController(w).Flush()
 				select {
+				case got := <-seen:
+					if got != n {
+						t.Errorf("the client has seen event %d, want %d", got, n)
+					}
 				case <-r.Context().Done():
-					gone <- nil
-				case <-time.After(10 * time.Second):
-					gone <- errors.New("the request above goes on")
+					close(gone)
+					return
 				}
-			})
-			response := post(t, proxy, nil)
-			if _, err := io.ReadFull(response.Body, make([]byte, 1)); err != nil {
-				t.Error(err)
 			}
-			response.Body.Close()
-			if err := <-gone; err != nil {
-				t.Error(err)
-			}
-		})
-
-		t.Run("trailers as of gRPC", func(t *testing.T) {
-			proxy := proxied(t, serve, func(w http.ResponseWriter, r *http.Request) {
-				io.Copy(io.Discard, r.Body)
-				w.Header().Set("Content-Type", "application/grpc")
-				w.Write([]byte{0, 0, 0, 0, 0})
-				http.NewResponseController(w).Flush()
-				w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-				w.Header().Set(http.TrailerPrefix+"Grpc-Message", "OK")
-			})
-			response := post(t, proxy, strings.NewReader("question"))
-			if got, err := io.ReadAll(response.Body); err != nil || len(got) != 5 {
-				t.Errorf("read %q and error %v", got, err)
-			}
-			if want := (http.Header{"Grpc-Status": {"0"}, "Grpc-Message": {"OK"}}); !reflect.DeepEqual(response.Trailer, want) {
-				t.Errorf("the trailer is %v, want %v", response.Trailer, want)
-			}
-		})
-	})
-
-	t.Run("20 MiB each way", func(t *testing.T) {
-		data := make([]byte, 20<<20)
-		rand.NewChaCha8([32]byte{}).Read(data)
-		check := func(where string, body io.Reader) {
-			got := make([]byte, len(data)+1)
-			if n, err := io.ReadFull(body, got); err != io.ErrUnexpectedEOF || !bytes.Equal(got[:n], data) {
-				t.Errorf("%s: %d bytes, or others; error %v", where, n, err)
-			}
-		}
-		proxy := proxied(t, httptest.NewServer, func(w http.ResponseWriter, r *http.Request) {
-			check("above", r.Body)
-			w.Write(data)
-		})
-		check("below", post(t, proxy, bytes.NewReader(data)).Body)
-	})
-}
-
-// serve starts a server, and returns a transport whose every connection is to it.
-func serve(t *testing.T, handler http.Handler) *http.Transport {
-	listener := make(awstest.Listener)
-	server := &http.Server{Handler: handler}
-	go server.Serve(listener)
-	transport := &http.Transport{DialContext: listener.DialContext, MaxIdleConnsPerHost: 1000}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		server.Close()
-	})
-	return transport
-}
-
-// Each of 200 callers that share a proxy is served while the credentials are
-// renewed, and every token that arrives is valid.
-func TestTransportDuringRenewal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var authority authority
-		provider := newProvider(t, aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			time.Sleep(300 * time.Millisecond)
-			return authority.Issue(time.Hour), nil
 		}))
-		var mu sync.Mutex
-		signers := map[string]int{}
-		above := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			verified, err := authority.verify(bearerOf(r))
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			signers[verified.AccessKeyID]++
-			mu.Unlock()
-			io.Copy(w, r.Body)
-		}))
-		below := serve(t, &httputil.ReverseProxy{
-			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "localhost"}) },
-			Transport: provider.Transport(above),
+		target, _ := url.Parse(above.URL)
+		proxy := serve(&httputil.ReverseProxy{
+			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+			Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(above.Client().Transport),
+			ErrorLog:  log.New(io.Discard, "", 0), // of clients that go away
 		})
-		client := &http.Client{Transport: below}
-		var callers sync.WaitGroup
-		for caller := range 200 {
-			callers.Go(func() {
-				for n := range 2 { // at the start, and around the renewal
-					time.Sleep(time.Duration(n)*(55*time.Minute-time.Second) + time.Duration(caller)*10*time.Millisecond)
-					question := fmt.Sprintf("%d of %d", n, caller)
-					response, err := client.Post("http://localhost", "", strings.NewReader(question))
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					if got, err := io.ReadAll(response.Body); err != nil || string(got) != question {
-						t.Errorf("read %q and error %v, want %q", got, err, question)
-					}
-					response.Body.Close()
-				}
-			})
+		response, err := proxy.Client().Get(proxy.URL)
+		if err != nil {
+			t.Fatal(err)
 		}
-		callers.Wait()
-		total := 0
-		for _, n := range signers {
-			total += n
-		}
-		if total != 400 || len(signers) < 2 {
-			t.Errorf("%d requests arrived, want 400; by credentials: %v", total, signers)
-		}
-		time.Sleep(2 * time.Minute) // for a renewal that is under way
-	})
-}
-
-// Bodies can stream both ways at the same time. The server is real, and the base the
-// default.
-func TestTransportStreamsBothWays(t *testing.T) {
-	tokens := make(chan string, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tokens <- bearerOf(r)
-		control := http.NewResponseController(w)
-		if err := control.EnableFullDuplex(); err != nil {
-			t.Error(err)
-		}
-		buffer := make([]byte, 1)
-		for {
-			if _, err := r.Body.Read(buffer); err != nil {
-				return
+		for n := range 20 {
+			var got int
+			if _, err := fmt.Fscanln(response.Body, &got); err != nil || got != n {
+				t.Fatalf("event %d is %d; error %v", n, got, err)
 			}
-			w.Write(buffer)
-			control.Flush()
+			seen <- got
 		}
-	}))
-	defer server.Close()
-	client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(nil)}
-	defer client.CloseIdleConnections()
-	reader, writer := io.Pipe()
-	request, err := http.NewRequestWithContext(t.Context(), "POST", server.URL, reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go writer.Write([]byte("a"))
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	acceptStatic(t, <-tokens)
-	for _, letter := range []byte("abc") {
-		if letter != 'a' {
-			go writer.Write([]byte{letter})
+		response.Body.Close()
+		select {
+		case <-gone:
+		case <-time.After(10 * time.Second):
+			t.Error("the request above goes on")
 		}
-		got := make([]byte, 1)
-		if _, err := io.ReadFull(response.Body, got); err != nil || got[0] != letter {
-			t.Fatalf("read %q and error %v, want %q", got, err, letter)
-		}
-	}
-	writer.Close()
-	if rest, err := io.ReadAll(response.Body); err != nil || len(rest) != 0 {
-		t.Errorf("read %q and error %v at the end", rest, err)
-	}
+	})
 }
 
 type idle struct {
-	awstest.RoundTripFunc
+	http.RoundTripper
 	closed int
 }
 
@@ -754,12 +649,11 @@ func (i *idle) CloseIdleConnections() { i.closed++ }
 
 // http.Client.CloseIdleConnections reaches the base.
 func TestTransportClosesIdleConnections(t *testing.T) {
-	provider := newProvider(t, static(accessKeyID, secretKey, ""))
-	base := new(idle)
-	(&http.Client{Transport: provider.Transport(base)}).CloseIdleConnections()
-	(&http.Client{Transport: provider.Transport(provider.Transport(base))}).CloseIdleConnections()
+	provider, base := newProvider(t, static(accessKeyID, secretKey, "")), new(idle)
+	for _, base := range []http.RoundTripper{base, provider.Transport(base), new(recorder)} { // the last has nothing to call
+		(&http.Client{Transport: provider.Transport(base)}).CloseIdleConnections()
+	}
 	if base.closed != 2 {
 		t.Errorf("closed %d times, want 2", base.closed)
 	}
-	(&http.Client{Transport: provider.Transport(awstest.RoundTripFunc(nil))}).CloseIdleConnections() // nothing to call
 }
