@@ -67,15 +67,11 @@ func newInstance(t *testing.T) *service {
 	return s
 }
 
-// newSTS starts an STS that gives the credentials ASIAROLE.
 func newSTS(t *testing.T) *service {
 	s := newService(t)
 	t.Setenv("AWS_ENDPOINT_URL_STS", s.URL)
-	s.set(role, 0)
 	return s
 }
-
-var role = aws.Credentials{AccessKeyID: "ASIAROLE", SecretAccessKey: "secret", SessionToken: "session", Expires: time.Now().Add(time.Hour)}
 
 func (s *service) set(creds aws.Credentials, status int) {
 	s.mu.Lock()
@@ -117,15 +113,6 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"Token": s.creds.SessionToken, "Expiration": s.creds.Expires,
 		})
 	}
-}
-
-func newDefault(t *testing.T, opts ...bedrocktoken.Option) *bedrocktoken.Provider {
-	t.Helper()
-	provider, err := bedrocktoken.NewProvider(t.Context(), opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return provider
 }
 
 func writeFile(t *testing.T, file, text string) {
@@ -254,7 +241,7 @@ func TestRoleOfAProfile(t *testing.T) {
 				provider := newDefault(t, bedrocktoken.WithRegion(test.given), bedrocktoken.WithProfile(test.profile))
 				// The second retrieval loads the config anew, but keeps the region.
 				for _, status := range []int{http.StatusForbidden, 0} {
-					creds := aws.Credentials{AccessKeyID: "ASIAROLE", SecretAccessKey: "secret", SessionToken: "session", Expires: time.Now().Add(time.Hour)}
+					creds := new(awstest.Authority).Issue(time.Hour)
 					sts.set(creds, status)
 					if status == 0 {
 						signedBy(t, tokenOf(t, provider), test.token, creds)
@@ -563,7 +550,7 @@ func TestNothingOutlivesARetrieval(t *testing.T) {
 		t.Run(fmt.Sprint("status ", status), func(t *testing.T) {
 			container := newContainer(t)
 			container.Config.SetKeepAlivesEnabled(true)
-			container.set(role, status)
+			container.set(new(awstest.Authority).Issue(time.Hour), status)
 			before := runtime.NumGoroutine()
 			for range 100 {
 				if _, err := bedrocktoken.ProvideToken(t.Context()); (err == nil) != (status == 0) {
