@@ -237,9 +237,9 @@ func TestOneAssumeRoleServesBothRegions(t *testing.T) {
 		t.Fatalf("%d AssumeRole calls, want one for each tenant", len(got))
 	}
 	for i, tenant := range tenants {
-		want := fmt.Sprint(tenant.Role, tenant.ExternalID, tenant.Name, len(tenant.Tags), tenant.Tags["team"])
+		want := fmt.Sprint(tenant.Role, tenant.ExternalID, tenant.Name, "3600", len(tenant.Tags), tenant.Tags["team"])
 		request := got[i]
-		if got := fmt.Sprint(request.Role, request.ExternalID, request.SessionName, len(request.Tags), request.Tags["team"]); got != want {
+		if got := fmt.Sprint(request.Role, request.ExternalID, request.SessionName, request.Seconds, len(request.Tags), request.Tags["team"]); got != want {
 			t.Errorf("%s: STS was told %s, want %s", tenant.Name, got, want)
 		}
 	}
