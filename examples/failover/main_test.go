@@ -299,34 +299,6 @@ func TestUnansweredRequestIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestNoSecondTryForACallerWhoHasGone(t *testing.T) {
-	w := newWorld(t, roleCredentials)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	w.first.set(func(_ http.ResponseWriter, r *http.Request) {
-		defer close(ended)
-		cancel()
-		<-r.Context().Done()
-	})
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+path, strings.NewReader(prompt))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("X-Api-Key", "search key")
-	if _, err := http.DefaultClient.Do(request); !errors.Is(err, context.Canceled) {
-		t.Fatalf("error %v", err)
-	}
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Error("the first region still serves the request")
-	}
-	time.Sleep(50 * time.Millisecond) // a second try would follow at once
-	if ofFirst, ofSecond := w.requests(t); ofFirst != 1 || ofSecond != 0 {
-		t.Errorf("%d and %d requests, want 1 and 0", ofFirst, ofSecond)
-	}
-}
-
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
