@@ -13,13 +13,12 @@
 // at most 12 hours, and no longer than the credentials that signed it, often an hour.
 // It cannot be renewed or individually revoked.
 //
-// It carries the permissions of the identity that signed it, which needs
-// bedrock:CallWithBearerToken (for bedrock-mantle,
-// bedrock-mantle:CallWithBearerToken) besides the actions it calls: see AWS on
-// [API keys] and [permissions].
+// It carries the permissions of the identity that signed it. That needs
+// bedrock:CallWithBearerToken (bedrock-mantle:CallWithBearerToken for bedrock-mantle)
+// besides the actions it calls: see AWS on [API keys] and [permissions].
 //
-// AWS's SDKs sign their requests and need none. Agents, AgentCore, Data Automation
-// and InvokeModelWithBidirectionalStream accept none.
+// AWS's SDKs sign requests and need no token. Agents, AgentCore, Data Automation and
+// InvokeModelWithBidirectionalStream accept none.
 //
 // # Region and credentials
 //
@@ -28,7 +27,7 @@
 // [WithCredentialsProvider] or else the first that the SDK's default chain finds:
 //
 //  1. The environment, unless [WithProfile] is given: AWS_ACCESS_KEY_ID and
-//     AWS_SECRET_ACCESS_KEY, with AWS_CREDENTIAL_EXPIRATION, or web identity, as on EKS.
+//     AWS_SECRET_ACCESS_KEY (until AWS_CREDENTIAL_EXPIRATION, if set), or web identity.
 //  2. The profile: keys, a role (for an hour, or its duration_seconds), IAM Identity
 //     Center, aws login, or a credential_process.
 //  3. The role of the container, then that of the EC2 instance.
@@ -39,31 +38,31 @@
 //
 // # Renewal
 //
-// A Provider holds the credentials that it retrieved last. A call, if they are
+// What a call gets depends on the held credentials, those retrieved last:
 //
-//	bridged (see Trouble)     is served at once
-//	good for over a minute    is served at once
-//	in their last minute      waits for the retrieval under way, at most until a second
-//	                          after that began and for half of the time to the call's
-//	                          deadline, and is served
-//	expired, or none          waits for the retrieval under way; if that fails, gets its
-//	                          error, and so do calls until the next one is due
+//	bridged (see Trouble)     it is served at once
+//	more than a minute left   it is served at once
+//	in their last minute      it waits for the retrieval under way, to a second after the
+//	                          start of that or for half of the time to the call's
+//	                          deadline, and is served if they are still good
+//	expired, or none          it waits for the retrieval under way; if that fails it gets
+//	                          the error, as do others until the next one is due
 //
-// The first call, 401 or 403 after a retrieval is due starts it, in the background.
-// The next one is due when the held credentials expire, or sooner:
+// A retrieval that is due starts, in the background, with the first call, 401 or 403.
+// The next is due when the held credentials expire, or sooner:
 //
-//	it brought credentials               at their advisory window, in 10 seconds at least
+//	it brought credentials               at their advisory window, after 10 seconds or more
 //	it failed, and calls are served      after 10 seconds, then 20, up to 5 minutes
 //	it failed, with nothing to serve     after 1 to 5 seconds, at random
 //
 // The advisory window depends on what the credentials have left when they come:
 //
-//	up to 20 minutes        the last 5 minutes; at most half, at least one
+//	up to 20 minutes        the last half of it, but 1 to 5 minutes
 //	less than 90 minutes    the last 15 minutes
 //	more                    the last hour
 //
-// Those without an expiry are retrieved again after 5 minutes; those of a
-// StaticCredentialsProvider or a credential_process never are.
+// Those without an expiry are retrieved again after 5 minutes, unless a
+// StaticCredentialsProvider or a credential_process gave them.
 //
 // One retrieval runs at a time. After a minute it is given up. Nothing runs in
 // between: a Provider needs no closing. AWS has specified such rules for its SDKs
@@ -74,32 +73,33 @@
 //
 // A retrieval fails by an outage, and its error is an [ErrOutage], if the source does
 // not answer, breaks off, answers with status 429, 5xx or a code that asks to try
-// again, or gives expired credentials that are bridged. After any other failure a
+// again, or can be bridged and gives expired credentials. After any other failure a
 // person may have to act.
 //
 // From an outage until the next retrieval ends, the held credentials are bridged:
 // they are served even if they have expired, and Bedrock decides. AWS calls this
-// static stability. A token then says that it expires two minutes after that
-// retrieval is due. If none has begun by then, calls wait as in the last minute.
+// static stability. A token says that it expires two minutes after that retrieval is
+// due, if not later. If none has begun by then, calls wait as in the last minute.
 //
-// A retrieval also fails if its credentials expire sooner than the held ones, or are
-// those of the machine (EC2 or the container) and the held ones are not: the SDK falls
-// back to the machine without its files, and a restart does too.
+// A retrieval also fails if other keys expire sooner than the held ones, or are those
+// of the machine (EC2 or the container) and the held ones are not: without its files
+// the SDK falls back to the machine, as does a restart.
 //
-// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due at
-// once, or a minute after the last one, and may bring credentials that expire sooner.
+// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due, a
+// minute after the last at the earliest. Others may then expire sooner.
 //
 // What holds for credentials, by their Source:
 //
-//	                                 bridged   due after 401 and 403
+//	                                 can be    retrieved after
+//	                                 bridged   401 and 403
 //	EC2, container, role, web
 //	identity, IAM Identity Center,
 //	aws login                        yes       yes
 //	keys in environment or files     no        yes
 //	credential_process, your own     no        no
 //
-// aws login and an [aws.CredentialsCache] give no others before they expire, a cache
-// not even after a 403. Calls wait then.
+// aws login and an [aws.CredentialsCache] (even after a 403) give others only when
+// they expire. Calls wait then.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html

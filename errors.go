@@ -32,8 +32,8 @@ var (
 	// wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
-	// ErrOutage is matched as well as ErrCredentials if trying again may help, because
-	// the source is in an outage.
+	// ErrOutage is matched, besides ErrCredentials, in an outage of the source: trying
+	// again may help.
 	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
 
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
@@ -66,6 +67,17 @@ func tokenOf(t testing.TB, provider *bedrocktoken.Provider) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+// errorOf returns the error of a call of provider, and ends the test if it is not
+// ErrCredentials.
+func errorOf(t testing.TB, provider *bedrocktoken.Provider) error {
+	t.Helper()
+	token, err := provider.RetrieveBearerToken(t.Context())
+	if !errors.Is(err, bedrocktoken.ErrCredentials) || token != (bearer.Token{}) {
+		t.Fatalf("got %v and error %v, want ErrCredentials", token, err)
+	}
+	return err
 }
 
 // signedBy returns what token says. It ends the test unless token is valid in region

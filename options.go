@@ -27,9 +27,9 @@ type options struct {
 	handle  func(error)
 }
 
-// WithRegion sets the region the token is valid in. If the environment or the
-// profile names another, that remains the region in which the default chain
-// retrieves credentials. WithRegion("") has no effect.
+// WithRegion sets the region the token is valid in. The default chain still retrieves
+// credentials in the region of the environment or the profile, if any.
+// WithRegion("") has no effect.
 func WithRegion(region string) Option {
 	return func(o *options) { o.region = region }
 }
@@ -38,7 +38,7 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer in
 // source is an [ErrCredentials].
 //
-// What holds for which source stands at the end of the package page. An
+// What holds for which source stands at the end of the section Trouble. An
 // [aws.CredentialsCache], such as the Credentials of an [aws.Config], waits for good
 // for a request that is never answered: load the config with a time limit, as in the
 // example ConfigWithOptions.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -113,8 +114,8 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 		"bad AWS_REGION":               {env: map[string]string{"AWS_REGION": "US East"}, says: []string{`"US East"`}},
 		"bad region of profile":        {config: "[default]\nregion = us_east_1\n", says: []string{`"us_east_1"`}},
 		"good environment, bad option": {env: map[string]string{"AWS_REGION": region}, opts: []bedrocktoken.Option{bedrocktoken.WithRegion("x y")}, says: []string{`"x y"`}},
-		"profile that is not there":    {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
-		"AWS_REGION, no such profile":  {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
+		"profile that is not there":    {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_REGION": region, "AWS_PROFILE": "nobody"}, says: []string{"cannot load the AWS config", "nobody"}},
+		"profile with a long name":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_PROFILE": "\x1b" + strings.Repeat("y", 5000)}, says: []string{"cannot load the AWS config"}},
 		"unreadable AWS_CA_BUNDLE":     {want: bedrocktoken.ErrCredentials, env: map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, says: []string{"cannot load the AWS config", "/does/not/exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +128,11 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 					t.Fatalf("got %q and error %v, want %v", token, err, want)
 				}
 			}
-			if missing := new(config.SharedConfigProfileNotExistError); test.env["AWS_PROFILE"] == "nobody" && !errors.As(err, missing) {
+			if missing := new(config.SharedConfigProfileNotExistError); test.env["AWS_PROFILE"] != "" && !errors.As(err, missing) {
 				t.Errorf("error %v hides its cause", err)
+			}
+			if text := err.Error(); len(text) > 600 || strings.ContainsFunc(text, unicode.IsControl) {
+				t.Errorf("error is %q", text)
 			}
 			for _, part := range test.says {
 				if !strings.Contains(err.Error(), part) {
@@ -159,7 +163,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 [profile process]
 credential_process = exit 1
 `)
-	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret"}
+	env := map[string]string{"AWS_ACCESS_KEY_ID": "from-env", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_BEARER_TOKEN_BEDROCK": "not read"}
 	given := bedrocktoken.WithCredentialsProvider(static("given", "secret", ""))
 	for name, test := range map[string]struct {
 		env  map[string]string
@@ -178,11 +182,7 @@ credential_process = exit 1
 	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
-			token, err := bedrocktoken.ProvideToken(t.Context(), append(test.opts, bedrocktoken.WithRegion(region))...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			signedBy(t, token, region, aws.Credentials{AccessKeyID: test.want, SecretAccessKey: "secret"})
+			signedBy(t, tokenOf(t, newProvider(t, nil, test.opts...)), region, aws.Credentials{AccessKeyID: test.want, SecretAccessKey: "secret"})
 		})
 	}
 	for name, says := range map[string]string{"nobody": "nobody", "half": "", "mfa": "MFA", "process": "process"} {

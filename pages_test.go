@@ -109,17 +109,12 @@ func TestPageCommandsExist(t *testing.T) {
 }
 
 func TestPageJSONParses(t *testing.T) {
-	found := 0
 	for page, text := range pages(t) {
 		for _, block := range blocks(text, "json") {
-			found++
 			if err := json.Unmarshal([]byte(block), new(any)); err != nil {
 				t.Errorf("%s: %v in\n%s", page, err, block)
 			}
 		}
-	}
-	if found == 0 {
-		t.Error("no JSON")
 	}
 }
 
@@ -131,7 +126,7 @@ func TestPageSnippetsCompile(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	source, found := "package snippets\n", 0
+	source := "package snippets\n"
 	for _, imported := range []string{
 		"context", "errors", "fmt", "log", "log/slog", "net/http", "net/http/httptest", "net/http/httputil", "net/url", "os",
 		"sync", "testing", "testing/synctest", "time",
@@ -145,13 +140,9 @@ func TestPageSnippetsCompile(t *testing.T) {
 			continue
 		}
 		for i, snippet := range blocks(text, "go") {
-			found++
 			source += fmt.Sprintf("func _(ctx context.Context, provider *bedrocktoken.Provider, base http.RoundTripper, t *testing.T, want string) {\n{\n"+
 				"//line %s, Go block %d:1\n%s}\n}\n", page, i+1, snippet)
 		}
-	}
-	if found == 0 {
-		t.Fatal("no Go")
 	}
 	file := filepath.Join(t.TempDir(), "snippets.go")
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {

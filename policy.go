@@ -21,7 +21,7 @@ const (
 	minPause     = 10 * time.Second // between retrievals while calls are served,
 	maxPause     = 5 * time.Minute  // up to which it is doubled after each that failed
 	denialPause  = time.Minute      // from the end of a retrieval to one that a denial asks for
-	bridgeMargin = 2 * time.Minute  // by which a bridge outlasts the time a retrieval is due; it may take a minute
+	bridgeMargin = 2 * time.Minute  // from when a retrieval is due to the end of the bridge; it may take a minute
 	forever      = time.Duration(1<<63 - 1)
 )
 
@@ -56,7 +56,8 @@ func (p *policy) begin(now time.Time) { p.due, p.began = now.Add(forever), now }
 func (p *policy) underWay() bool { return p.ended.Before(p.began) }
 
 // call returns what a call is served, and how long it waits for the retrieval under
-// way before that: forever if there is nothing to serve.
+// way before that: forever if there is nothing to serve, and then what the retrieval
+// brings. So it is if serve expires meanwhile.
 func (p *policy) call(now time.Time) (serve aws.Credentials, wait time.Duration) {
 	serve = p.held
 	left, bridged := timeLeft(p.held, now), !p.bridgeEnd.IsZero()
@@ -122,7 +123,7 @@ func (p *policy) notTaken(now time.Time, fresh aws.Credentials) error {
 		return notTakenError("the source now gives those of " + fresh.Source + ", which is another identity: a restart uses them")
 	case left <= 0, p.denied, sameKeys(fresh, p.held): // whenever they expire
 		return nil
-	case freshLeft >= left, !p.held.CanExpire && freshLeft > lastMinute:
+	case freshLeft >= left, !p.held.CanExpire && freshLeft > lastMinute: // a tool has replaced endless keys
 		return nil
 	}
 	return notTakenError("the source gives others that expire sooner, at " + fresh.Expires.Format(time.RFC3339))

@@ -3,7 +3,6 @@ package bedrocktoken_test
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
 )
@@ -186,14 +186,11 @@ func TestCredentialsAreChecked(t *testing.T) {
 			for _, life := range []time.Duration{0, time.Hour} {
 				creds := aws.Credentials{AccessKeyID: test.id, SecretAccessKey: test.secret, SessionToken: test.session, CanExpire: life > 0, Expires: time.Now().Add(life)}
 				for kind, source := range sources(creds) {
-					token, err := newProvider(t, source).Token(t.Context())
-					if !errors.Is(err, bedrocktoken.ErrCredentials) || errors.Is(err, bedrocktoken.ErrOutage) || token != "" {
-						t.Fatalf("%s: got %q and error %v, want ErrCredentials", kind, token, err)
-					}
+					err := errorOf(t, newProvider(t, source))
 					if kind == "static" && !creds.HasKeys() {
 						continue // the SDK checks them itself
 					}
-					if !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), signIn) {
+					if !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), signIn) || errors.Is(err, bedrocktoken.ErrOutage) {
 						t.Errorf("%s: error %q, want one that says %q and not %q", kind, err, test.says, signIn)
 					}
 					for _, secret := range []string{test.secret, test.session} {
@@ -206,11 +203,14 @@ func TestCredentialsAreChecked(t *testing.T) {
 		})
 	}
 	t.Run("expired", func(t *testing.T) {
-		for _, expires := range []time.Time{{}, time.Now().Add(-time.Nanosecond)} {
-			creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: expires}
+		expired := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, CanExpire: true, Expires: time.Now().Add(-time.Nanosecond)}
+		ofRole, zero := expired, expired
+		ofRole.Source, zero.Expires = stscreds.ProviderName, time.Time{}
+		for _, creds := range []aws.Credentials{expired, ofRole, zero} {
 			for _, kind := range []string{"static", "raw"} {
-				_, err := newProvider(t, sources(creds)[kind]).Token(t.Context())
-				if !errors.Is(err, bedrocktoken.ErrCredentials) || !strings.Contains(err.Error(), "expired at "+expires.UTC().Format(time.RFC3339)) {
+				err := errorOf(t, newProvider(t, sources(creds)[kind]))
+				outage := creds.Source != "" // STS is out of order
+				if errors.Is(err, bedrocktoken.ErrOutage) != outage || !strings.Contains(err.Error(), "expired at "+creds.Expires.UTC().Format(time.RFC3339)) {
 					t.Errorf("%s: error is %v", kind, err)
 				}
 			}
@@ -239,13 +239,6 @@ func FuzzProvideToken(f *testing.F) {
 		verified := signedBy(t, token, region, aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: sessionToken})
 		if verified.Expiry != time.Duration(expiry).Truncate(time.Second) {
 			t.Errorf("signed for %v, want %v", verified.Expiry, time.Duration(expiry))
-		}
-		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			t.Errorf("not fit for a header: %q", token)
-		}
-		decoded, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(token, "bedrock-api-key-"))
-		if len(secretKey) > 8 && strings.Contains(string(decoded), secretKey) && !strings.Contains(accessKeyID+sessionToken+region, secretKey) {
-			t.Errorf("the token shows the secret: %q", decoded)
 		}
 	})
 }

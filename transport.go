@@ -26,8 +26,8 @@ import (
 //
 // Any other request is refused before credentials are retrieved: one for Bedrock
 // in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
-// checked too, so base must not follow them. Other errors are those of
-// [Provider.Token]; that of the request's context is not wrapped.
+// checked too, so base must not follow them. Other errors are base's, that of the
+// request's context, not wrapped, or those of [Provider.Token].
 //
 // The token replaces the request's Authorization and X-Api-Key headers. A response
 // with status 401 or 403 is passed on, and nothing is sent again.

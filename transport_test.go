@@ -1,11 +1,11 @@
 package bedrocktoken_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -60,6 +59,9 @@ func TestTransportAddresses(t *testing.T) {
 		"gateway.example", "Bedrock.INTERNAL", "10.0.0.1", "2001:db8::1", "kiosk.example", "bücher.example",
 		"bedrock-runtime.cn-north-1.amazonaws.com.cn", "bedrock-runtime.eu-central-1.amazonaws.com",
 	}
+	never := []string{
+		"https://gateway.example", "gateway.example:8443", "gateway.example/v1", "", "*", "*.example", ".example", "[2001:db8::1]", " gateway.example", "http://10.0.0.1",
+	}
 	inRegion := func(region string) (addresses []string) {
 		for _, service := range []string{"bedrock", "bedrock-runtime", "bedrock-fips", "bedrock-runtime-fips", "bedrock-mantle"} {
 			name := service + "." + region
@@ -78,60 +80,45 @@ func TestTransportAddresses(t *testing.T) {
 	var otherServices []string
 	for _, service := range []string{
 		"bedrock-agent", "bedrock-agent-runtime", "bedrock-agentcore", "bedrock-agentcore-control", "bedrock-data-automation",
-		"bedrock-data-automation-runtime", "bedrock-mantle-fips", "bedrock-runtime-fips-fips", "bedrock-x", "sts", "sagemaker-runtime",
+		"bedrock-data-automation-runtime", "bedrock-mantle-fips", "bedrock-runtime-fips-fips", "bedrock-x", "sts",
 	} {
 		otherServices = append(otherServices, "https://"+service+".us-east-1.amazonaws.com", "https://"+service+".us-east-1.api.aws",
 			"https://vpce-0."+service+".us-east-1.vpce.amazonaws.com", "https://gateway."+service+".us-east-1.amazonaws.com")
 	}
-	tests := []struct {
-		kind      string
+	for kind, test := range map[string]struct {
 		region    string   // of the Provider, if it is another
 		hosts     []string // given to Transport
 		want      error    // nil if the request is sent, with a token
 		says      string   // what the error says besides the address
 		addresses []string
-	}{{
-		kind: "Bedrock", addresses: inRegion("us-east-1"),
-	}, {
-		kind: "Bedrock in GovCloud", region: "us-gov-west-1", addresses: inRegion("us-gov-west-1"),
-	}, {
-		kind: "a region of two digits", region: "us-east-11", addresses: inRegion("us-east-11"),
-	}, {
-		kind: "loopback",
-		addresses: []string{
+	}{
+		"Bedrock":                {addresses: inRegion("us-east-1")},
+		"Bedrock in GovCloud":    {region: "us-gov-west-1", addresses: inRegion("us-gov-west-1")},
+		"a region of two digits": {region: "us-east-11", addresses: inRegion("us-east-11")},
+		"loopback": {addresses: []string{
 			"http://localhost", "https://localhost:8443", "http://LocalHost:8080/path", "http://127.0.0.1:4566", "https://127.0.0.1", "http://127.8.9.10",
 			"http://[::1]", "https://[::1]:8443", "http://[0:0:0:0:0:0:0:1]", "http://[::ffff:127.0.0.1]:80",
-		},
-	}, {
-		kind: "given", hosts: given,
-		addresses: []string{
+		}},
+		"given": {hosts: given, addresses: []string{
 			"https://gateway.example", "https://GATEWAY.example:8443/path", "https://bedrock.internal", "https://10.0.0.1",
 			"https://[2001:DB8::1]:8443", "https://bücher.example",
 			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eu-central-1.amazonaws.com",
 			runtimeURL, "http://localhost", // as without
-		},
-	}, {
-		kind: "Bedrock in another region", want: bedrocktoken.ErrRegion, says: "is in us-west-2, but the token would be for us-east-1", addresses: inRegion("us-west-2"),
-	}, {
-		kind: "a longer region", want: bedrocktoken.ErrRegion, says: "is in us-east-11, but the token would be for us-east-1", addresses: inRegion("us-east-11"),
-	}, {
-		kind: "a shorter region", region: "us-east-11", want: bedrocktoken.ErrRegion, says: "is in us-east-1, but the token would be for us-east-11", addresses: inRegion("us-east-1"),
-	}, {
-		kind: "another region than that of a given host", hosts: given, want: bedrocktoken.ErrRegion, says: "is in eu-west-1", addresses: inRegion("eu-west-1"),
-	}, {
-		kind: "a service that takes no token", want: bedrocktoken.ErrEndpoint, addresses: otherServices,
-	}, {
-		kind: "another scheme", want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
+		}},
+		"Bedrock in another region":                {want: bedrocktoken.ErrRegion, says: "is in us-west-2, but the token would be for us-east-1", addresses: inRegion("us-west-2")},
+		"a longer region":                          {want: bedrocktoken.ErrRegion, says: "is in us-east-11, but the token would be for us-east-1", addresses: inRegion("us-east-11")},
+		"a shorter region":                         {region: "us-east-11", want: bedrocktoken.ErrRegion, says: "is in us-east-1, but the token would be for us-east-11", addresses: inRegion("us-east-1")},
+		"another region than that of a given host": {hosts: given, want: bedrocktoken.ErrRegion, says: "is in eu-west-1", addresses: inRegion("eu-west-1")},
+		"a service that takes no token":            {want: bedrocktoken.ErrEndpoint, addresses: otherServices},
+		"another scheme": {want: bedrocktoken.ErrEndpoint, addresses: []string{
 			"http://bedrock-runtime.us-east-1.amazonaws.com/path?query", "http://bedrock-runtime.us-east-1.amazonaws.com:443",
 			"http://bedrock-mantle.us-east-1.api.aws", "http://vpce-0.bedrock.us-east-1.vpce.amazonaws.com",
 			"http://bedrock-runtime.us-west-2.amazonaws.com", "http://user:secret@bedrock-runtime.us-east-1.amazonaws.com",
 			"wss://bedrock-runtime.us-east-1.amazonaws.com", "ftp://localhost", "ws://127.0.0.1", "https+unix://localhost",
 			"//bedrock-runtime.us-east-1.amazonaws.com/path", "//localhost",
-		},
-	}, {
-		kind: "names that others can own", want: bedrocktoken.ErrEndpoint,
-		addresses: https(`
+		}},
+		"names that others can own": {want: bedrocktoken.ErrEndpoint, addresses: https(`
+			api.openai.com/path example.com?query bedrock-runtime.cn-north-1.amazonaws.com.cn bedrock-runtime.eusc-de-east-1.amazonaws.eu
 			bedrock.us-east-1.s3.amazonaws.com bedrock.s3.us-east-1.amazonaws.com bedrock.s3.amazonaws.com bedrock.s3-us-west-2.amazonaws.com
 			bedrock.s3-us-east-1.amazonaws.com bedrock.s3.dualstack.us-east-1.amazonaws.com bedrock.s3-website-us-east-1.amazonaws.com
 			bedrock.s3-accelerate.amazonaws.com bedrock-runtime.us-east-1.s3-us-east-1.amazonaws.com bedrock-runtime.us-east-1.elb.amazonaws.com
@@ -141,12 +128,10 @@ func TestTransportAddresses(t *testing.T) {
 			vpce-0.bedrock.us-east-1.vpce.amazonaws.com.example.com bedrock-runtime.us-east-1.evilamazonaws.com bedrock-mantle.us-east-1.evil-api.aws
 			bedrock-runtime.us-east-1.amazonaws.company bedrock-runtime-us-east-1.amazonaws.com.co evilbedrock-runtime.us-east-1.amazonaws.com
 			evil.bedrock-runtime.us-east-1.amazonaws.com evilvpce-0.bedrock.us-east-1.vpce.amazonaws.com evil.vpce-0.bedrock.us-east-1.vpce.amazonaws.com
-			vpce-0.evil.bedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrock.evil.us-east-1.vpce.amazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonaws.company`),
-	}, {
+			vpce-0.evil.bedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrock.evil.us-east-1.vpce.amazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonaws.company`)},
 		// Between them they have each dot replaced by another character, and each
 		// part missing or malformed.
-		kind: "no endpoint's name", want: bedrocktoken.ErrEndpoint,
-		addresses: https(`
+		"no endpoint's name": {want: bedrocktoken.ErrEndpoint, addresses: https(`
 			bedrock-runtimexus-east-1.amazonaws.com bedrock-runtime.us-east-1xamazonaws.com bedrock-runtime.us-east-1.amazonawsxcom
 			bedrock-mantle.us-east-1.apixaws vpce-0xbedrock.us-east-1.vpce.amazonaws.com vpce-0.bedrockxus-east-1.vpce.amazonaws.com
 			vpce-0.bedrock.us-east-1xvpce.amazonaws.com vpce-0.bedrock.us-east-1.vpcexamazonaws.com vpce-0.bedrock.us-east-1.vpce.amazonawsxcom
@@ -156,16 +141,8 @@ func TestTransportAddresses(t *testing.T) {
 			bedrock.us-1.amazonaws.com bedrock.us-east-1a.amazonaws.com bedrock.1-east-1.amazonaws.com bedrock.-us-east-1.amazonaws.com
 			bedrock.us--east-1.amazonaws.com vpce-0.bedrock.us-east.vpce.amazonaws.com vpce-0.bedrock.us-1.vpce.amazonaws.com
 			vpce-0.bedrock.s3-us-1.vpce.amazonaws.com bedrock_runtime.us-east-1.amazonaws.com vpce-0_1.bedrock.us-east-1.vpce.amazonaws.com
-			bedrock-runtime.us-east-1.amazonaws.com. bedrock-runtime..us-east-1.amazonaws.com .bedrock-runtime.us-east-1.amazonaws.com`),
-	}, {
-		kind: "other services and partitions", want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
-			"https://api.openai.com/path", "https://api.anthropic.com?query", "https://example.com", "https://10.0.0.1", "https://[2001:db8::1]",
-			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eusc-de-east-1.amazonaws.eu", "https://bedrock-runtime.us-iso-east-1.c2s.ic.gov",
-		},
-	}, {
-		kind: "look-alikes in other scripts", hosts: given, want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
+			bedrock-runtime.us-east-1.amazonaws.com. bedrock-runtime..us-east-1.amazonaws.com .bedrock-runtime.us-east-1.amazonaws.com`)},
+		"look-alikes in other scripts": {hosts: given, want: bedrocktoken.ErrEndpoint, addresses: []string{
 			"https://bedroc\u212a-runtime.us-east-1.amazonaws.com", // Kelvin sign, whose lower case is k
 			"https://bedroc%E2%84%AA-runtime.us-east-1.amazonaws.com",
 			"https://bedrock-runt\u0130me.us-east-1.amazonaws.com",     // capital I with a dot, whose lower case begins with i
@@ -180,69 +157,50 @@ func TestTransportAddresses(t *testing.T) {
 			"https://\u212aiosk.example", "https://k\u0130osk.example", // hosts that were given
 			"http://localho\u017ft", "http://loc\u0430lhost", // long s, Cyrillic
 			"http://127.0.0.\uff11", "http://\u2460\u2461\u2466.0.0.\u2460", // other digits
-		},
-	}, {
-		kind: "a name in the wrong place", hosts: given, want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
+		}},
+		"a name in the wrong place": {hosts: given, want: bedrocktoken.ErrEndpoint, addresses: []string{
 			"https://bedrock-runtime.us-east-1.amazonaws.com@stranger.example", "https://bedrock-runtime.us-east-1.amazonaws.com:secret@stranger.example/path",
 			"https://gateway.example@stranger.example", "http://localhost@stranger.example", "http://127.0.0.1:secret@stranger.example",
 			"https://stranger.example/path@bedrock-runtime.us-east-1.amazonaws.com", "https://stranger.example/path/bedrock-runtime.us-east-1.amazonaws.com",
 			"https://stranger.example?query=bedrock-runtime.us-east-1.amazonaws.com", "https://stranger.example?query@bedrock-runtime.us-east-1.amazonaws.com",
 			"https://stranger.example#@bedrock-runtime.us-east-1.amazonaws.com",
-		},
-	}, {
-		kind: "not quite a given host", hosts: given, want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
+		}},
+		"not quite a given host": {hosts: given, want: bedrocktoken.ErrEndpoint, addresses: []string{
 			"http://gateway.example", "http://gateway.example:443", "http://10.0.0.1", "http://[2001:db8::1]", "ftp://gateway.example",
 			"https://sub.gateway.example", "https://example", "https://gateway.example.", "https://gateway.example.com", "https://gateway",
 			"https://10.0.0.2", "https://[2001:db8::2]", "https://xn--bcher-kva.example",
 			"https://bedrock.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.cn-northwest-1.amazonaws.com.cn",
-		},
-	}, {
-		kind:      "hosts that never match",
-		hosts:     []string{"https://gateway.example", "gateway.example:8443", "gateway.example/v1", "", "*", "*.example", ".example", "[2001:db8::1]", " gateway.example", "http://10.0.0.1"},
-		want:      bedrocktoken.ErrEndpoint,
-		says:      `["https://gateway.example" "gateway.example:8443" "gateway.example/v1" "" "*" "*.example" ".example" "[2001:db8::1]" " gateway.example" "http://10.0.0.1"]`,
-		addresses: []string{"https://gateway.example", "https://gateway.example:8443", "https://api.openai.com", "https://[2001:db8::1]", "http://10.0.0.1"},
-	}, {
-		kind: "loopback in appearance", want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
+		}},
+		"hosts that never match": {hosts: never, want: bedrocktoken.ErrEndpoint, says: fmt.Sprintf("%q", never), addresses: []string{
+			"https://gateway.example", "https://gateway.example:8443", "https://api.openai.com", "https://[2001:db8::1]", "http://10.0.0.1",
+		}},
+		"loopback in appearance": {want: bedrocktoken.ErrEndpoint, addresses: []string{
 			"http://0.0.0.0", "https://0.0.0.0", "http://[::]", "http://128.0.0.1", "http://10.0.0.1", "http://169.254.169.254",
 			"http://127.1", "http://2130706433", "http://0177.0.0.1", "http://0x7f.0.0.1", "http://[::1%25lo]", "http://[fe80::1]",
 			"http://localhost.", "http://foo.localhost", "http://localhost.example.com", "http://127.0.0.1.example.com", "https://localhost.localdomain",
-		},
-	}, {
-		kind: "no host", hosts: []string{"", "localhost"}, want: bedrocktoken.ErrEndpoint, says: "no host",
-		addresses: []string{
+		}},
+		"no host": {hosts: []string{"", "localhost"}, want: bedrocktoken.ErrEndpoint, says: "no host", addresses: []string{
 			"", "/path", "https:", "https://", "http://", "https:///path", "https://:443", "http://:8080", "https:path", "https://user:secret@/path", "https://[]",
 			"localhost:8080", "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.us-east-1.amazonaws.com:443", "mailto:someone@localhost",
-		},
-	}, {
-		kind: "no URL that url.Parse would return", want: bedrocktoken.ErrEndpoint,
-		addresses: []string{
+		}},
+		"no URL that url.Parse would return": {want: bedrocktoken.ErrEndpoint, addresses: []string{
 			runtimeURL + "\n", "https://stranger.example\nbedrock-runtime.us-east-1.amazonaws.com", runtimeURL + "\x00", runtimeURL + " ",
 			runtimeURL + ":443:443", runtimeURL + ":https", runtimeURL + "%2eexample.com", `https://stranger.example\@bedrock-runtime.us-east-1.amazonaws.com`,
 			"HTTPS://bedrock-runtime.us-east-1.amazonaws.com\n", "https://[bedrock-runtime.us-east-1.amazonaws.com", "https://\xff", "http://local\xffhost",
-		},
-	}, {
-		kind: "very long", hosts: []string{strings.Repeat("c", 1<<14)}, want: bedrocktoken.ErrEndpoint,
-		addresses: []string{"https://" + strings.Repeat("a", 1<<14) + ".example", "https://" + strings.Repeat("\U000e0001", 300)},
-	}, {
-		kind: "very long, and a region", want: bedrocktoken.ErrRegion,
-		addresses: []string{"https://bedrock." + strings.Repeat("a-", 1<<13) + "a-1.amazonaws.com"},
-	}}
-	for _, test := range tests {
+		}},
+		"very long": {hosts: []string{strings.Repeat("c", 1<<14)}, want: bedrocktoken.ErrEndpoint, addresses: []string{
+			"https://" + strings.Repeat("a", 1<<14) + ".example", "https://" + strings.Repeat("\U000e0001", 300),
+		}},
+		"very long, and a region": {want: bedrocktoken.ErrRegion, addresses: []string{"https://bedrock." + strings.Repeat("a-", 1<<13) + "a-1.amazonaws.com"}},
+	} {
 		for _, address := range test.addresses {
-			t.Run(fmt.Sprintf("%s/%.80q", test.kind, address), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/%.80q", kind, address), func(t *testing.T) {
 				u, err := url.Parse(address)
 				if err != nil { // a program can still build it by hand
 					scheme, host, _ := strings.Cut(address, "://")
 					u = &url.URL{Scheme: scheme, Host: host}
 				}
-				home := region
-				if test.region != "" {
-					home = test.region
-				}
+				home := cmp.Or(test.region, region)
 				source := awstest.NewSource(func(context.Context) (aws.Credentials, error) { return longTerm, nil })
 				base, hosts := new(recorder), slices.Clone(test.hosts)
 				rt := newProvider(t, source, bedrocktoken.WithRegion(home)).Transport(base, hosts...)
@@ -264,17 +222,15 @@ func TestTransportAddresses(t *testing.T) {
 					t.Errorf("%d requests sent, %d retrievals", len(base.seen), source.Calls())
 				}
 				for _, kind := range []error{bedrocktoken.ErrRegion, bedrocktoken.ErrEndpoint, bedrocktoken.ErrCredentials} {
-					if errors.Is(err, kind) != (kind == test.want) {
+					if errors.Is(err, kind) != (kind == test.want) || len(err.Error()) > 1000 {
 						t.Fatalf("error is %v, want %v", err, test.want)
 					}
 				}
 				says := []string{test.says}
 				if u.Hostname() != "" {
-					quoted := strconv.Quote(u.Scheme + "://" + u.Host)
-					says = append(says, quoted[:min(len(quoted), 100)])
+					says = append(says, strings.TrimSuffix(fmt.Sprintf("%.40q", u.Scheme+"://"+u.Host), `"`))
 					if test.want == bedrocktoken.ErrEndpoint { // and what to do
-						listed := fmt.Sprintf("%q", test.hosts)
-						says = append(says, "base URL", "https address in "+home, "Transport", listed[:min(len(listed), 60)])
+						says = append(says, "base URL", "https address in "+home, "Transport")
 					}
 				}
 				for _, part := range says {
@@ -287,20 +243,14 @@ func TestTransportAddresses(t *testing.T) {
 						t.Errorf("error %q shows %q of the URL", err, part)
 					}
 				}
-				if len(err.Error()) > 1000 {
-					t.Errorf("an error of %d bytes", len(err.Error()))
-				}
 			})
 		}
 	}
-	for name, u := range map[string]*url.URL{"no URL": nil, "upper-case scheme": {Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"}} {
-		t.Run(name, func(t *testing.T) {
-			base := new(recorder)
-			_, err := newProvider(t, static(accessKeyID, secretKey, "")).Transport(base).RoundTrip(&http.Request{URL: u})
-			if !errors.Is(err, bedrocktoken.ErrEndpoint) || len(base.seen) != 0 {
-				t.Errorf("%d requests sent, error %v, want ErrEndpoint", len(base.seen), err)
-			}
-		})
+	rt := newProvider(t, static(accessKeyID, secretKey, "")).Transport(new(recorder))
+	for _, u := range []*url.URL{nil, {Scheme: "HTTPS", Host: "bedrock-runtime.us-east-1.amazonaws.com"}} {
+		if _, err := rt.RoundTrip(&http.Request{URL: u}); !errors.Is(err, bedrocktoken.ErrEndpoint) {
+			t.Errorf("%v: error %v, want ErrEndpoint", u, err)
+		}
 	}
 }
 
@@ -390,15 +340,6 @@ func TestTransportReplacesKeys(t *testing.T) {
 			}
 		})
 	}
-	t.Run("user in the URL", func(t *testing.T) { // of which http.Client makes a header
-		base := new(recorder)
-		response, err := (&http.Client{Transport: provider.Transport(base)}).Get("http://user:password@localhost")
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		signedBy(t, bearerOf(base.seen[0]), region, longTerm)
-	})
 }
 
 // Everything else in a request, a response and an error is left as it was.
@@ -524,120 +465,72 @@ func TestTransportContextEndsWait(t *testing.T) {
 	}
 }
 
-// protocols runs test over HTTP/1 and HTTP/2.
-func protocols(t *testing.T, test func(t *testing.T, serve func(http.Handler) *httptest.Server)) {
-	for name, http2 := range map[string]bool{"HTTP/1": false, "HTTP/2": true} {
+// Bodies stream both ways at the same time, and the trailers of both arrive. Between a
+// client and Bedrock there may be a ReverseProxy with this transport, which does not
+// pass on a request's trailers.
+func TestTransportStreams(t *testing.T) {
+	for name, test := range map[string]struct{ http2, proxied bool }{
+		"HTTP/1": {false, false}, "HTTP/2": {true, false}, "HTTP/1, proxied": {false, true}, "HTTP/2, proxied": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
-			test(t, func(handler http.Handler) *httptest.Server {
-				server := httptest.NewUnstartedServer(handler)
-				server.EnableHTTP2 = http2
+			serve := func(handler http.HandlerFunc) *httptest.Server {
+				server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					http.NewResponseController(w).EnableFullDuplex() // an error with HTTP/2, which always is
+					handler(w, r)
+				}))
+				server.EnableHTTP2 = test.http2
 				server.StartTLS()
 				t.Cleanup(server.Close)
 				return server
+			}
+			server := serve(func(w http.ResponseWriter, r *http.Request) {
+				signedBy(t, bearerOf(r), region, longTerm)
+				w.Header().Set("Trailer", "X-Status")
+				for letter := make([]byte, 1); ; {
+					if _, err := io.ReadFull(r.Body, letter); err != nil {
+						break
+					}
+					w.Write(letter)
+					http.NewResponseController(w).Flush()
+				}
+				if !test.proxied && r.Trailer.Get("X-Checksum") != "sent" {
+					t.Errorf("the request's trailer is %v", r.Trailer)
+				}
+				w.Header().Set("X-Status", "done")
 			})
+			client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(server.Client().Transport)}
+			if test.proxied {
+				target, _ := url.Parse(server.URL)
+				proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: client.Transport}
+				server = serve(proxy.ServeHTTP)
+				client = server.Client()
+			}
+			reader, writer := io.Pipe()
+			request, _ := http.NewRequestWithContext(t.Context(), "POST", server.URL, reader)
+			request.Trailer = http.Header{"X-Checksum": nil}
+			go writer.Write([]byte("a"))
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			for _, letter := range []byte("abc") {
+				if letter != 'a' {
+					go writer.Write([]byte{letter})
+				}
+				got := make([]byte, 1)
+				if _, err := io.ReadFull(response.Body, got); err != nil || got[0] != letter {
+					t.Fatalf("read %q and error %v, want %q", got, err, letter)
+				}
+			}
+			request.Trailer.Set("X-Checksum", "sent")
+			writer.Close()
+			rest, err := io.ReadAll(response.Body)
+			if want := (http.Header{"X-Status": {"done"}}); err != nil || len(rest) != 0 || !reflect.DeepEqual(response.Trailer, want) {
+				t.Errorf("read %q, error %v and trailer %v at the end", rest, err, response.Trailer)
+			}
 		})
 	}
-}
-
-// Bodies stream both ways at the same time, and the trailers of both arrive.
-func TestTransportStreams(t *testing.T) {
-	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
-		server := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			signedBy(t, bearerOf(r), region, longTerm)
-			control, letter := http.NewResponseController(w), make([]byte, 1)
-			control.EnableFullDuplex() // an error with HTTP/2, which is always
-			w.Header().Set("Trailer", "X-Status")
-			for {
-				if _, err := io.ReadFull(r.Body, letter); err != nil {
-					break
-				}
-				w.Write(letter)
-				control.Flush()
-			}
-			if r.Trailer.Get("X-Checksum") != "sent" {
-				t.Errorf("the request's trailer is %v", r.Trailer)
-			}
-			w.Header().Set("X-Status", "done")
-		}))
-		client := &http.Client{Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(server.Client().Transport)}
-		reader, writer := io.Pipe()
-		request, err := http.NewRequestWithContext(t.Context(), "POST", server.URL, reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Trailer = http.Header{"X-Checksum": nil}
-		go writer.Write([]byte("a"))
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		for _, letter := range []byte("abc") {
-			if letter != 'a' {
-				go writer.Write([]byte{letter})
-			}
-			got := make([]byte, 1)
-			if _, err := io.ReadFull(response.Body, got); err != nil || got[0] != letter {
-				t.Fatalf("read %q and error %v, want %q", got, err, letter)
-			}
-		}
-		request.Trailer.Set("X-Checksum", "sent")
-		writer.Close()
-		if rest, err := io.ReadAll(response.Body); err != nil || len(rest) != 0 {
-			t.Errorf("read %q and error %v at the end", rest, err)
-		}
-		if want := (http.Header{"X-Status": {"done"}}); !reflect.DeepEqual(response.Trailer, want) {
-			t.Errorf("the response's trailer is %v, want %v", response.Trailer, want)
-		}
-	})
-}
-
-// A ReverseProxy with this transport passes on events one by one, and the end of a
-// client.
-func TestTransportInReverseProxy(t *testing.T) {
-	protocols(t, func(t *testing.T, serve func(http.Handler) *httptest.Server) {
-		seen, gone := make(chan int), make(chan struct{})
-		above := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			signedBy(t, bearerOf(r), region, longTerm)
-			w.Header().Set("Content-Type", "text/event-stream")
-			for n := 0; ; n++ {
-				fmt.Fprintln(w, n)
-				http.NewResponseController(w).Flush()
-				select {
-				case got := <-seen:
-					if got != n {
-						t.Errorf("the client has seen event %d, want %d", got, n)
-					}
-				case <-r.Context().Done():
-					close(gone)
-					return
-				}
-			}
-		}))
-		target, _ := url.Parse(above.URL)
-		proxy := serve(&httputil.ReverseProxy{
-			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-			Transport: newProvider(t, static(accessKeyID, secretKey, "")).Transport(above.Client().Transport),
-			ErrorLog:  log.New(io.Discard, "", 0), // of clients that go away
-		})
-		response, err := proxy.Client().Get(proxy.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for n := range 20 {
-			var got int
-			if _, err := fmt.Fscanln(response.Body, &got); err != nil || got != n {
-				t.Fatalf("event %d is %d; error %v", n, got, err)
-			}
-			seen <- got
-		}
-		response.Body.Close()
-		select {
-		case <-gone:
-		case <-time.After(10 * time.Second):
-			t.Error("the request above goes on")
-		}
-	})
 }
 
 type idle struct {

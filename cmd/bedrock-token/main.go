@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -24,8 +25,9 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 	"github.com/aws/smithy-go/logging"
 	"github.com/bedrocktoken/bedrocktoken"
-	"github.com/bedrocktoken/bedrocktoken/internal/buildinfo"
-	"github.com/bedrocktoken/bedrocktoken/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/buildinfo"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/transport"
 )
 
 const usage = `Usage: bedrock-token [flags]
@@ -61,8 +63,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	profile := flags.String("profile", "", "`profile` of the shared config files; default: AWS_PROFILE")
 	expiry := flags.Duration("expiry", 12*time.Hour, "how long the token is valid, from 1s to 12h, such as 30m")
 	asJSON := flags.Bool("json", false, "print token, expiration and region as JSON")
-	doCheck := flags.Bool("check", false, "print no token, but whether Bedrock's endpoints accept it, and if not, the likely cause")
+	doCheck := flags.Bool("check", false, "check a token against Bedrock's endpoints instead of printing it")
 	version := flags.Bool("version", false, "print the version")
+	fail := func(status int, text any) int {
+		fmt.Fprintln(stderr, "bedrock-token:", text)
+		return status
+	}
+	printLine := func(line string) int {
+		if _, err := fmt.Fprintln(stdout, line); err != nil {
+			return fail(failure, err)
+		}
+		return success
+	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
@@ -70,43 +82,42 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		flags.PrintDefaults()
 		return success
 	case err != nil:
-		fmt.Fprintf(stderr, "bedrock-token: %s\nSee bedrock-token -h.\n", explain.Error(err, ""))
-		return wrongUsage
+		return fail(wrongUsage, explain.Error(err, "")+"\nSee bedrock-token -h.")
 	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "bedrock-token: unexpected argument %.80q\nAll settings are flags: see bedrock-token -h.\n", flags.Arg(0))
-		return wrongUsage
+		return fail(wrongUsage, fmt.Sprintf("unexpected argument %.80q\nAll settings are flags: see bedrock-token -h.", flags.Arg(0)))
 	case *doCheck && *asJSON:
-		fmt.Fprintln(stderr, "bedrock-token: -check and -json exclude each other\nGive one of them: see bedrock-token -h.")
-		return wrongUsage
+		return fail(wrongUsage, "-check and -json exclude each other\nGive one of them: see bedrock-token -h.")
+	case *version:
+		return printLine(buildinfo.Version("bedrock-token"))
 	}
 
-	if *version {
-		return printLine(stdout, stderr, buildinfo.Version("bedrock-token"))
-	}
-	var token bearer.Token
+	var (
+		token bearer.Token
+		base  *http.Transport
+	)
 	provider, err := newProvider(ctx, *region, *profile, *expiry, stdin, stderr)
 	if err == nil {
 		token, err = provider.RetrieveBearerToken(ctx)
 	}
-	if err != nil {
-		fmt.Fprintln(stderr, "bedrock-token:", explain.Error(err, *profile))
-		if errors.Is(err, bedrocktoken.ErrExpiry) || errors.Is(err, bedrocktoken.ErrRegion) && *region != "" {
-			return wrongUsage
-		}
-		return failure
+	if err == nil && *doCheck {
+		base, err = transport.New(ctx, *profile)
 	}
-	if *doCheck {
-		accepted, err := check(ctx, stdout, provider, token, nil)
+	switch {
+	case errors.Is(err, bedrocktoken.ErrExpiry), errors.Is(err, bedrocktoken.ErrRegion) && *region != "":
+		return fail(wrongUsage, explain.Error(err, *profile))
+	case err != nil:
+		return fail(failure, explain.Error(err, *profile))
+	case *doCheck:
+		ok, err := check(ctx, stdout, provider, token, *profile, base)
 		if err != nil {
-			fmt.Fprintln(stderr, "bedrock-token:", err)
+			return fail(failure, err)
 		}
-		if err != nil || !accepted {
+		if !ok {
 			return failure
 		}
 		return success
-	}
-	if !*asJSON {
-		return printLine(stdout, stderr, token.Value)
+	case !*asJSON:
+		return printLine(token.Value)
 	}
 	text, err := json.Marshal(struct {
 		Token      string    `json:"token"`
@@ -114,18 +125,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Region     string    `json:"region"`
 	}{token.Value, token.Expires, provider.Region()})
 	if err != nil {
-		fmt.Fprintln(stderr, "bedrock-token:", err)
-		return failure
+		return fail(failure, err)
 	}
-	return printLine(stdout, stderr, string(text))
-}
-
-func printLine(stdout, stderr io.Writer, line string) (status int) {
-	if _, err := fmt.Fprintln(stdout, line); err != nil {
-		fmt.Fprintln(stderr, "bedrock-token:", err)
-		return failure
-	}
-	return success
+	return printLine(string(text))
 }
 
 // newProvider returns a provider that asks for an MFA code if the profile's role
@@ -142,27 +144,48 @@ func newProvider(ctx context.Context, region, profile string, expiry time.Durati
 	if err != nil {
 		return nil, err
 	}
-	return bedrocktoken.NewProvider(ctx, append(opts,
-		bedrocktoken.WithRegion(cmp.Or(region, cfg.Region)), bedrocktoken.WithCredentialsProvider(cfg.Credentials))...)
+	var (
+		creds    aws.Credentials
+		credsErr error
+	)
+	source := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, credsErr })
+	provider, err = bedrocktoken.NewProvider(ctx, append(opts,
+		bedrocktoken.WithRegion(cmp.Or(region, cfg.Region)), bedrocktoken.WithCredentialsProvider(source))...)
+	if err != nil {
+		return nil, err
+	}
+	creds, credsErr = cfg.Credentials.Retrieve(ctx) // here, since a Provider gives a source a minute
+	return provider, nil
 }
 
 // configWithMFA loads a config whose roles ask for MFA codes. Requests are
 // limited as the library limits them; typing a code is not. The credentials come
 // from the region of the environment or the profile: STS of another one may be out
-// of reach.
+// of reach. They live for an hour unless the profile says otherwise, as the
+// library's.
 func configWithMFA(ctx context.Context, region, profile string, stdin io.Reader, stderr io.Writer) (aws.Config, error) {
 	terminal := bufio.NewReader(stdin) // one for all questions: it reads ahead
 	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second)
-	return config.LoadDefaultConfig(ctx,
-		config.WithDefaultRegion(region),
-		config.WithSharedConfigProfile(profile),
-		config.WithLogger(logging.Nop{}),
-		config.WithHTTPClient(client),
-		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
-		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-			o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
-		}),
-	)
+	load := func(duration time.Duration) (aws.Config, error) {
+		return config.LoadDefaultConfig(ctx,
+			config.WithDefaultRegion(region),
+			config.WithSharedConfigProfile(profile),
+			config.WithLogger(logging.Nop{}),
+			config.WithHTTPClient(client),
+			config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+			config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+				o.Duration = cmp.Or(o.Duration, duration)
+				o.TokenProvider = func() (string, error) { return askMFACode(aws.ToString(o.SerialNumber), terminal, stderr) }
+			}),
+		)
+	}
+	cfg, err := load(time.Hour)
+	for _, source := range cfg.ConfigSources {
+		if shared, ok := source.(config.SharedConfig); ok && shared.RoleDurationSeconds != nil {
+			return load(*shared.RoleDurationSeconds) // up to 15 minutes are dropped by the SDK
+		}
+	}
+	return cfg, err
 }
 
 var errNoCode = errors.New("no MFA code was given")

@@ -1,0 +1,30 @@
+// Package transport makes what the commands call Bedrock through.
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
+)
+
+// New returns the transport that the AWS SDK's clients have by default: it heeds
+// AWS_CA_BUNDLE, the ca_bundle of the profile and the proxy of the environment. It
+// is the caller's alone to change.
+func New(ctx context.Context, profile string) (*http.Transport, error) {
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithSharedConfigProfile(profile),
+		config.WithHTTPClient(awshttp.NewBuildableClient()),
+		config.WithCredentialsProvider(aws.AnonymousCredentials{}), // none are needed, and a role may want an MFA code
+		config.WithDefaultsMode(aws.DefaultsModeLegacy),            // another shortens the time for a TLS handshake
+		config.WithLogger(logging.Nop{}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("cannot load the AWS config: %w", err)
+	}
+	return cfg.HTTPClient.(*awshttp.BuildableClient).GetTransport(), nil // of the type that was given
+}
