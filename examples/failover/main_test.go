@@ -141,7 +141,7 @@ func (w *world) post(t *testing.T, key, body string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+key)
+	request.Header.Set("X-Api-Key", key) // TestStreamPassesAsItComes sends it as a bearer token
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
