@@ -1,7 +1,6 @@
 package bedrocktoken_test
 
 import (
-	"context"
 	"net/http"
 	"runtime"
 	"strings"
@@ -47,7 +46,7 @@ func BenchmarkProvideToken(b *testing.B) {
 // A call at load: many in each second.
 func BenchmarkProviderToken(b *testing.B) {
 	benchmark(b, func(b *testing.B, creds aws.Credentials) func() {
-		provider := newProvider(b, providers(creds)["raw"])
+		provider := newProvider(b, sources(creds)["raw"])
 		return func() {
 			if _, err := provider.Token(b.Context()); err != nil {
 				b.Error(err)
@@ -75,16 +74,8 @@ func BenchmarkTenants(b *testing.B) {
 				AccessKeyID: accessKeyID, SecretAccessKey: secretKey, SessionToken: strings.Repeat("a/b+", 175),
 				CanExpire: true, Expires: time.Now().Add(time.Hour),
 			}
-			provider, err := bedrocktoken.NewProvider(b.Context(), bedrocktoken.WithRegion(region),
-				bedrocktoken.WithCredentialsProvider(aws.CredentialsProviderFunc(
-					func(context.Context) (aws.Credentials, error) { return creds, nil })))
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := provider.Token(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-			providers[i] = provider
+			providers[i] = newProvider(b, sources(creds)["raw"])
+			tokenOf(b, providers[i])
 		}
 		bytes += heap() - before
 		goroutines += float64(runtime.NumGoroutine() - running)

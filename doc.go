@@ -1,9 +1,9 @@
 // Package bedrocktoken creates short-term Amazon Bedrock API keys from AWS
-// credentials. Such a key is a bearer token, for clients that can send an
-// Authorization header but cannot sign. This documentation calls it a token.
+// credentials. Such a key is a bearer token, called a token here, for clients that can
+// send an Authorization header but cannot sign.
 //
-// [Provider.Transport] sends a token with each request of an [http.Client], for as
-// long as the program runs. [Provider.Token] returns one for other clients.
+// [Provider.Transport] sends one with each request of an [http.Client], for as long
+// as the program runs. [Provider.Token] returns one for other clients.
 // [ProvideToken] is for programs that end before their token does.
 //
 // # Tokens
@@ -13,13 +13,12 @@
 // at most 12 hours, and no longer than the credentials that signed it, often an hour.
 // It cannot be renewed or individually revoked.
 //
-// It carries the permissions of the identity that signed it, which needs
-// bedrock:CallWithBearerToken (for bedrock-mantle,
-// bedrock-mantle:CallWithBearerToken) besides the actions it calls: see AWS on
-// [API keys] and [permissions].
+// It carries the permissions of the identity that signed it. That needs
+// bedrock:CallWithBearerToken (bedrock-mantle:CallWithBearerToken for bedrock-mantle)
+// besides the actions it calls: see AWS on [API keys] and [permissions].
 //
-// AWS's SDKs sign their requests and need no token. Agents, AgentCore, Data
-// Automation and InvokeModelWithBidirectionalStream accept none.
+// AWS's SDKs sign requests and need no token. Agents, AgentCore, Data Automation and
+// InvokeModelWithBidirectionalStream accept none.
 //
 // # Region and credentials
 //
@@ -27,80 +26,80 @@
 // AWS_DEFAULT_REGION and the profile's region. The credentials are those of
 // [WithCredentialsProvider] or else the first that the SDK's default chain finds:
 //
-//  1. Unless [WithProfile] is given, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, with
-//     AWS_CREDENTIAL_EXPIRATION, or web identity in the environment, as on EKS.
+//  1. The environment, unless [WithProfile] is given: AWS_ACCESS_KEY_ID and
+//     AWS_SECRET_ACCESS_KEY (until AWS_CREDENTIAL_EXPIRATION, if set), or web identity.
 //  2. The profile: keys, a role (for an hour, or its duration_seconds), IAM Identity
 //     Center, aws login, or a credential_process.
 //  3. The role of the container, then that of the EC2 instance.
 //
-// NewProvider fixes the region and the profile. All else is read again for each
-// retrieval that begins more than a second later, so that replaced keys are picked
-// up. Requests for credentials time out after 10 seconds and are retried.
-// AWS_BEARER_TOKEN_BEDROCK is not read.
+// NewProvider fixes the region and the profile. All else, such as replaced keys, is
+// read again for each retrieval. Requests for credentials time out after 10 seconds
+// and are retried. AWS_BEARER_TOKEN_BEDROCK is not read.
 //
 // # Renewal
 //
-// A Provider holds the credentials that it retrieved last:
+// What a call gets depends on the held credentials, those retrieved last:
 //
-//	held credentials          a call
-//	more than a minute left   is served at once
-//	in their last minute      waits for the retrieval under way, until a second after
-//	                          it began or half of the time to its deadline has
-//	                          passed, and is served
-//	none, or expired          waits for the retrieval under way or its context; after
-//	                          one that failed, gets its error until the next is due
-//	bridged (see Trouble)     is served at once, expired or not
+//	bridged (see Trouble)     it is served at once
+//	more than a minute left   it is served at once
+//	in their last minute      it waits for the retrieval under way, to a second after the
+//	                          start of that or for half of the time to the call's
+//	                          deadline, and is served if they are still good
+//	expired, or none          it waits for the retrieval under way; if that fails it gets
+//	                          the error, as do others until the next one is due
 //
-// The first call after a retrieval is due starts it, in the background:
+// A retrieval that is due starts, in the background, with the first call, 401 or 403.
+// The next is due when the held credentials expire, or sooner:
 //
-//	the last one brought         the next one is due
-//	credentials                  when their advisory window begins
-//	none; calls are served       after 10 seconds, doubled each time up to 5 minutes
-//	none; nothing to serve       after 1 to 5 seconds, at random
+//	it brought credentials               at their advisory window, after 10 seconds or more
+//	it failed, and calls are served      after 10 seconds, then 20, up to 5 minutes
+//	it failed, with nothing to serve     after 1 to 5 seconds, at random
 //
-// It is also due when the held credentials expire. The advisory window is the last 5
-// minutes of credentials that come with up to 20 minutes left (at most half of that,
-// at least one), the last 15 if it is less than 90, and else the last hour. Those
-// without an expiry are retrieved again after 5 minutes, but not from a
-// StaticCredentialsProvider or a credential_process, which may prompt.
+// The advisory window depends on what the credentials have left when they come:
 //
-// One retrieval runs at a time, for a minute at most. Nothing runs in between: a
-// Provider needs no closing.
+//	up to 20 minutes        the last half of it, but 1 to 5 minutes
+//	less than 90 minutes    the last 15 minutes
+//	more                    the last hour
 //
-// AWS has specified such rules for its SDKs ([Java], [Rust], [Python]). In November
-// 2026 no released SDK had them on by default.
+// Those without an expiry are retrieved again after 5 minutes, unless a
+// StaticCredentialsProvider or a credential_process gave them.
+//
+// One retrieval runs at a time. After a minute it is given up. Nothing runs in
+// between: a Provider needs no closing. AWS has specified such rules for its SDKs
+// ([Java], [Rust], [Python]); in November 2026 no released SDK had them on by
+// default.
 //
 // # Trouble
 //
-// A retrieval fails by an outage if the source did not answer, broke off, answered
-// with status 429, 5xx or a code that asks to try again, or gave expired credentials:
-// its error is an [ErrOutage]. Any other failure is a refusal, which a person may
-// have to mend.
+// A retrieval fails by an outage, and its error is an [ErrOutage], if the source does
+// not answer, breaks off, answers with status 429, 5xx or a code that asks to try
+// again, or can be bridged and gives expired credentials. After any other failure a
+// person may have to act.
 //
-// In an outage the held credentials are bridged: they are served even after they
-// expire, and Bedrock decides. AWS calls this static stability. A token then reports
-// an expiry two minutes after the next retrieval is due. If nobody calls until then,
-// the next calls wait as in the last minute. A refusal ends the bridge.
+// From an outage until the next retrieval ends, the held credentials are bridged:
+// they are served even if they have expired, and Bedrock decides. AWS calls this
+// static stability. A token says that it expires two minutes after that retrieval is
+// due, if not later. If none has begun by then, calls wait as in the last minute.
 //
-// Credentials that expire sooner than the held ones are not taken. Nor are those of
-// the host (EC2 or the container) in place of others, before a restart: the SDK
-// falls back to them when its files are missing.
+// A retrieval also fails if other keys expire sooner than the held ones, or are those
+// of the machine (EC2 or the container) and the held ones are not: without its files
+// the SDK falls back to the machine, as does a restart.
 //
-// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due a
-// minute after the last one, and takes others even if they expire sooner.
+// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due, a
+// minute after the last at the earliest. Others may then expire sooner.
 //
-// What holds depends on [aws.Credentials.Source]:
+// What holds for credentials, by their Source:
 //
-//	                                 renewed before   bridged   due after
-//	                                 they expire                401 and 403
+//	                                 can be    retrieved after
+//	                                 bridged   401 and 403
 //	EC2, container, role, web
-//	identity, IAM Identity Center    yes              yes       yes
-//	aws login                        no               yes       yes
-//	keys in environment or files     if they do       no        yes
-//	credential_process, your own     yes              no        no
+//	identity, IAM Identity Center,
+//	aws login                        yes       yes
+//	keys in environment or files     no        yes
+//	credential_process, your own     no        no
 //
-// An [aws.CredentialsCache], like aws login, keeps credentials until they expire, and
-// calls wait then. It does so even if Bedrock refuses them.
+// aws login and an [aws.CredentialsCache] (even after a 403) give others only when
+// they expire. Calls wait then.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html

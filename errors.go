@@ -27,13 +27,13 @@ var (
 	ErrRegion = errors.New("bedrocktoken: invalid region")
 
 	// ErrCredentials is returned if there are no credentials, if they are incomplete,
-	// malformed or expired, if their source failed or did not answer, or if the AWS
-	// config cannot be loaded, for example because there is no such profile. The
-	// source's own error is wrapped.
+	// malformed or expired, if their source failed, or if the AWS config cannot be
+	// loaded, for example because there is no such profile. The source's own error is
+	// wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
-	// ErrOutage is matched as well as ErrCredentials if trying again may help, because
-	// the source of the credentials is in an outage.
+	// ErrOutage is matched, besides ErrCredentials, in an outage of the source: trying
+	// again may help.
 	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
 
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
@@ -54,10 +54,10 @@ type credentialsError struct {
 func (e *credentialsError) Error() string   { return e.text }
 func (e *credentialsError) Unwrap() []error { return e.wraps }
 
-// An unusableError is what is wrong with credentials that a source gave.
-type unusableError string
+// A notTakenError says why credentials that a source gave are not used.
+type notTakenError string
 
-func (e unusableError) Error() string { return string(e) }
+func (e notTakenError) Error() string { return string(e) }
 
 // refreshFailed is how the SDK's cache begins an error. It stands once in the error
 // of each source: programs such as charmbracelet's fantasy take it for a missing
@@ -67,8 +67,8 @@ const refreshFailed = "failed to refresh cached credentials, "
 // sourceError returns an ErrCredentials with an error that a retrieval ended with,
 // after a prefix of our own.
 func sourceError(prefix string, err error) error {
-	if unusable, ok := err.(unusableError); ok {
-		return fmt.Errorf("%w: %s%w", ErrCredentials, prefix, unusable)
+	if notTaken, ok := err.(notTakenError); ok {
+		return fmt.Errorf("%w: %s%w", ErrCredentials, prefix, notTaken)
 	}
 	kinds := []error{ErrCredentials}
 	if isOutage(err) {
@@ -100,7 +100,7 @@ func renewalError(served aws.Credentials, err error) error {
 // bounded returns at most 500 bytes of text, without control characters.
 func bounded(text string) string {
 	const limit, more = 500, "..."
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }), " ")
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\ufffd"), func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit-len(more)], "") + more
 	}
@@ -119,8 +119,8 @@ func contextError(ctx context.Context) error {
 
 // isOutage reports whether err, which a retrieval ended with, is an outage of the
 // source: it gave no answer or half of one, it is overloaded or out of order, or its
-// credentials have expired although it bridges outages. Any other error is a
-// refusal, which a person may have to mend.
+// credentials have expired although they are bridged. After any other error a person
+// may have to act.
 func isOutage(err error) bool {
 	switch {
 	case errors.Is(err, ErrOutage):
@@ -169,7 +169,7 @@ const errNoAnswer = outageError("the source of the credentials did not answer wi
 // expiredError returns the error of a retrieval that brought expired credentials.
 func expiredError(creds aws.Credentials) error {
 	text := "the credentials expired at " + creds.Expires.Format(time.RFC3339)
-	if bridges(creds.Source) {
+	if traitsOf(creds.Source).bridged {
 		return outageError(text)
 	}
 	return errors.New(text)
@@ -182,8 +182,9 @@ var errNoneFound = errors.New("no AWS credentials were found")
 // On a laptop nobody answers at its address.
 func orNoneFound(err error) error {
 	var operation *smithy.OperationError
-	for inner := err; errors.As(inner, &operation); inner = operation.Err {
-	} // the innermost is the source of the others
+	for inner := err; errors.As(inner, &operation); { // the innermost is the source of the others
+		inner = operation.Err
+	}
 	if operation != nil && operation.Service() == "ec2imds" && !overloaded(err) {
 		return fmt.Errorf("%w: %w", errNoneFound, err)
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -74,39 +73,31 @@ func ExampleWithCredentialsProvider() {
 	// Output: bedrock-api-key-YmVkcm9jay5hbW
 }
 
-// This example uses a chain with options of its own: a profile whose role asks for
-// an MFA code. The function loads the config for each retrieval, so that a renewal
-// sees changed files and does not wait behind a request that hangs. Its HTTP client
-// gives up a request after 10 seconds and leaves no connection. The same function
-// serves for a custom endpoint or any other option of the config package.
+// This example loads a config with options of its own, for a profile whose role asks
+// for an MFA code, and passes its credentials. They are a cache: if Bedrock answers
+// 403, nobody is asked for another code before they expire.
 func ExampleWithCredentialsProvider_configWithOptions() {
 	ctx := context.Background()
-	client := awshttp.NewBuildableClient().
-		WithTimeout(10 * time.Second).
-		WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
-	source := aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-		cfg, err := config.LoadDefaultConfig(ctx,
-			config.WithHTTPClient(client),
-			config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
-			config.WithSharedConfigProfile("team"),
-			config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-				o.TokenProvider = stscreds.StdinTokenProvider
-			}),
-		)
-		if err != nil {
-			return aws.Credentials{}, err
-		}
-		creds, err := cfg.Credentials.Retrieve(ctx)
-		creds.Source = "MFA" // none of the SDK's: no 403 from Bedrock asks for a code
-		return creds, err
-	})
-	provider, err := bedrocktoken.NewProvider(ctx,
-		bedrocktoken.WithRegion("us-east-1"), bedrocktoken.WithCredentialsProvider(source))
+	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second) // for each request; then the SDK tries again
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithHTTPClient(client),
+		// The SDK does not use it for the endpoint of a container, and would wait there for ever.
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+		config.WithSharedConfigProfile("team"),
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			o.TokenProvider = stscreds.StdinTokenProvider
+			o.Duration = time.Hour // the SDK's default is 15 minutes
+		}),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(provider.Region())
-	// Output: us-east-1
+	provider, err := bedrocktoken.NewProvider(ctx,
+		bedrocktoken.WithRegion("us-east-1"), bedrocktoken.WithCredentialsProvider(cfg.Credentials))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("tokens are for", provider.Region())
 }
 
 // This example makes a token that lasts an hour, or less if its credentials do.

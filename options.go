@@ -27,9 +27,9 @@ type options struct {
 	handle  func(error)
 }
 
-// WithRegion sets the region the token is valid in. If the environment or the
-// profile names another, that remains the region in which the default chain
-// retrieves credentials. WithRegion("") has no effect.
+// WithRegion sets the region the token is valid in. The default chain still retrieves
+// credentials in the region of the environment or the profile, if any.
+// WithRegion("") has no effect.
 func WithRegion(region string) Option {
 	return func(o *options) { o.region = region }
 }
@@ -38,10 +38,10 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer in
 // source is an [ErrCredentials].
 //
-// What holds for which source stands on the package page. An [aws.CredentialsCache],
-// such as the Credentials of an [aws.Config], waits for good for a request that is
-// never answered: load the config with a time limit for requests, as in the example
-// ConfigWithOptions.
+// What holds for which source stands at the end of the section Trouble. An
+// [aws.CredentialsCache], such as the Credentials of an [aws.Config], waits for good
+// for a request that is never answered: load the config with a time limit, as in the
+// example ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.source = source }
 }
@@ -60,13 +60,11 @@ func WithProfile(profile string) Option {
 	return func(o *options) { o.profile = profile }
 }
 
-// WithRenewalErrorHandler sets a function that is told, each time a retrieval brings
-// nothing to hold while calls are served, why. The error is an [ErrCredentials] that
-// says until when the held credentials are used: log it, count it, or warn whoever
-// has to sign in. It is not told what a caller is.
+// WithRenewalErrorHandler sets a function that is given the error of each retrieval
+// that failed while calls get tokens. The error, an [ErrCredentials], says until when
+// the held credentials are used: log it, count it, or warn whoever has to sign in.
 //
-// A [Provider] calls handle in the background. If handle blocks, its calls may
-// overlap.
+// It is called in the background. If it blocks, its calls may overlap.
 func WithRenewalErrorHandler(handle func(err error)) Option {
 	return func(o *options) { o.handle = handle }
 }

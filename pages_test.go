@@ -2,12 +2,8 @@ package bedrocktoken_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"go/ast"
-	"go/doc"
-	"go/format"
-	"go/parser"
-	"go/token"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 )
 
 // The environment before TestMain hides the home directory, in which the go
@@ -60,88 +55,14 @@ func blocks(text, language string) []string {
 	return found
 }
 
-func TestPagesAreShort(t *testing.T) {
-	texts := pages(t)
-	for page, most := range map[string]int{
-		"README.md":               5000,
-		"docs/gateways.md":        5000,
-		"docs/troubleshooting.md": 4000,
-		"docs/token.md":           2000,
-	} {
-		if size := len(texts[page]); size == 0 || size > most {
-			t.Errorf("%s has %d bytes; want 1 to %d", page, size, most)
-		}
-	}
-}
-
-// The package page is read from its beginning to its end.
-func TestPackagePageIsShort(t *testing.T) {
-	const most = 1500
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fset, syntax := token.NewFileSet(), []*ast.File(nil)
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(fset, file, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		syntax = append(syntax, parsed)
-	}
-	page, err := doc.NewFromFiles(fset, syntax, "github.com/bedrocktoken/bedrocktoken")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	text := []string{page.Doc}
-	values := func(values []*doc.Value) {
-		for _, value := range values {
-			text = append(text, value.Doc)
-			for _, spec := range value.Decl.Specs {
-				text = append(text, spec.(*ast.ValueSpec).Doc.Text(), spec.(*ast.ValueSpec).Comment.Text())
-			}
-		}
-	}
-	funcs := func(funcs []*doc.Func) {
-		for _, f := range funcs {
-			text = append(text, f.Doc)
-		}
-	}
-	values(page.Consts)
-	values(page.Vars)
-	funcs(page.Funcs)
-	for _, typ := range page.Types {
-		text = append(text, typ.Doc)
-		values(typ.Consts)
-		values(typ.Vars)
-		funcs(typ.Funcs)
-		funcs(typ.Methods)
-	}
-	words := 0
-	for field := range strings.FieldsSeq(strings.Join(text, "\n")) {
-		if strings.ContainsFunc(field, unicode.IsLetter) {
-			words++
-		}
-	}
-	t.Logf("%d words", words)
-	if words > most {
-		t.Errorf("the package page has %d words; want at most %d", words, most)
-	}
-}
-
 // Links within the repository lead to a file and, with a fragment, to a heading
 // in it. Each page of docs is linked from another page.
 func TestPageLinksResolve(t *testing.T) {
 	texts := pages(t)
-	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	linked := map[string]bool{}
 	for page, text := range texts {
 		text = regexp.MustCompile("`[^`\n]*`").ReplaceAllString(block.ReplaceAllString(text, ""), "")
-		for _, match := range link.FindAllStringSubmatch(text, -1) {
+		for _, match := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
 			if strings.Contains(match[1], "://") {
 				continue
 			}
@@ -188,106 +109,54 @@ func TestPageCommandsExist(t *testing.T) {
 }
 
 func TestPageJSONParses(t *testing.T) {
-	found := 0
 	for page, text := range pages(t) {
 		for _, block := range blocks(text, "json") {
-			found++
-			var value any
-			if err := json.Unmarshal([]byte(block), &value); err != nil {
+			if err := json.Unmarshal([]byte(block), new(any)); err != nil {
 				t.Errorf("%s: %v in\n%s", page, err, block)
 			}
 		}
 	}
-	if found == 0 {
-		t.Error("no JSON")
-	}
 }
 
-// The Go of the pages compiles, but for that of examples, which is a module of
-// its own and has a test of its own.
+// The Go of the pages compiles, with what a page takes for granted around it: the
+// imports, and the variables of its text before. The Go of examples, which is a module
+// of its own, has a test there.
 func TestPageSnippetsCompile(t *testing.T) {
 	command, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip(err)
 	}
-	root, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
+	source := "package snippets\n"
+	for _, imported := range []string{
+		"context", "errors", "fmt", "log", "log/slog", "net/http", "net/http/httptest", "net/http/httputil", "net/url", "os",
+		"sync", "testing", "testing/synctest", "time",
+		"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/config",
+		"github.com/aws/aws-sdk-go-v2/credentials", "github.com/bedrocktoken/bedrocktoken",
+	} {
+		source += fmt.Sprintf("import %q\n", imported)
 	}
-	dir, overlay, found := t.TempDir(), map[string]string{}, 0
 	for page, text := range pages(t) {
 		if strings.HasPrefix(page, "examples/") {
 			continue
 		}
 		for i, snippet := range blocks(text, "go") {
-			found++
-			source, err := program(snippet)
-			if err != nil {
-				t.Errorf("%s, Go block %d: %v in\n%s", page, i+1, err, snippet)
-				continue
-			}
-			name := fmt.Sprintf("%s_%d.go", regexp.MustCompile(`\W`).ReplaceAllString(page, "_"), i+1)
-			file := filepath.Join(dir, name)
-			if err := os.WriteFile(file, source, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			overlay[filepath.Join(root, "internal", "snippets", name)] = file
+			source += fmt.Sprintf("func _(ctx context.Context, provider *bedrocktoken.Provider, base http.RoundTripper, t *testing.T, want string) {\n{\n"+
+				"//line %s, Go block %d:1\n%s}\n}\n", page, i+1, snippet)
 		}
 	}
-	if found == 0 {
-		t.Fatal("no Go")
-	}
-	replace, err := json.Marshal(map[string]any{"Replace": overlay})
-	if err != nil {
+	file := filepath.Join(t.TempDir(), "snippets.go")
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, replace, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.CommandContext(t.Context(), command, "build", "-overlay", file, "./internal/snippets")
+	build := exec.CommandContext(t.Context(), command, "build", "-gcflags=-e", file)
 	build.Env = goEnviron
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, output)
+	output, err := build.CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
 	}
-}
-
-// program makes a file of statements, with what a page takes for granted around
-// them: the imports, the variables of its text before, and a use of each variable.
-func program(snippet string) ([]byte, error) {
-	const before = "func _(ctx context.Context, provider *bedrocktoken.Provider, base http.RoundTripper, t *testing.T, want string) {\n{\n"
-	source := before + snippet
-	parsed, err := parser.ParseFile(token.NewFileSet(), "", "package p\n"+source+"}\n}\n", 0)
-	if err != nil {
-		return nil, err
-	}
-	body := parsed.Decls[0].(*ast.FuncDecl).Body.List[0].(*ast.BlockStmt)
-	for _, statement := range body.List {
-		if assign, ok := statement.(*ast.AssignStmt); ok && assign.Tok == token.DEFINE {
-			for _, variable := range assign.Lhs {
-				source += "_ = " + variable.(*ast.Ident).Name + "\n"
-			}
+	for line := range strings.Lines(string(output)) {
+		if !strings.HasPrefix(line, "#") && !strings.Contains(line, "imported and not used") && !strings.Contains(line, "declared and not used") {
+			t.Error(line)
 		}
 	}
-	used := map[string]bool{}
-	ast.Inspect(parsed, func(node ast.Node) bool {
-		if selector, ok := node.(*ast.SelectorExpr); ok {
-			if name, ok := selector.X.(*ast.Ident); ok {
-				used[name.Name] = true
-			}
-		}
-		return true
-	})
-	header := "package snippets\n"
-	for _, imported := range []string{
-		"context", "errors", "fmt", "log", "log/slog", "net/http", "net/http/httptest", "net/http/httputil", "net/url", "os",
-		"testing", "testing/synctest", "time",
-		"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/config",
-		"github.com/aws/aws-sdk-go-v2/credentials", "github.com/bedrocktoken/bedrocktoken",
-	} {
-		if used[path.Base(imported)] {
-			header += fmt.Sprintf("import %q\n", imported)
-		}
-	}
-	return format.Source([]byte(header + source + "}\n}\n"))
 }

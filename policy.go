@@ -15,140 +15,140 @@ import (
 )
 
 const (
-	lastMinute   = time.Minute      // of the held credentials, in which calls wait for a renewal,
-	maxWait      = time.Second      // but not longer than until this time after it began
-	recheckAfter = 5 * time.Minute  // for credentials without an expiry
-	minPause     = 10 * time.Second // after a fruitless retrieval, and doubled each time
-	maxPause     = 5 * time.Minute
-	bridgeMargin = 2 * time.Minute // from the next retrieval, which takes up to a minute, to the end of the bridge
-	refusedPause = time.Minute     // between a retrieval and one that a refusal by Bedrock asks for
+	lastMinute   = time.Minute      // of the held credentials, in which calls wait for the retrieval under way
+	maxWait      = time.Second      // how long they do, from when it began
+	recheckAfter = 5 * time.Minute  // when credentials without an expiry are retrieved again
+	minPause     = 10 * time.Second // between retrievals while calls are served,
+	maxPause     = 5 * time.Minute  // up to which it is doubled after each that failed
+	denialPause  = time.Minute      // from the end of a retrieval to one that a denial asks for
+	bridgeMargin = 2 * time.Minute  // from when a retrieval is due to the end of the bridge; it may take a minute
 	forever      = time.Duration(1<<63 - 1)
 )
 
-// A policy decides when the credentials of a source are retrieved and which of them
-// calls are served: the sections "Renewal" and "Trouble" of the package page. It has
-// no clock, goroutine, lock or random number. A renewer tells it what happens, and
-// when: a retrieval begins, and is settled; call says what a call is served
-// meanwhile.
+// A policy decides when the credentials of a source are retrieved and what calls are
+// served: the sections Renewal and Trouble of the package page. It has no clock,
+// goroutine, lock or random number. A renewer tells it the time and what happens, and
+// does the waiting, which a call's context may cut short.
+//
+// The words: a source fails, by an outage or otherwise; what it brings is taken, or
+// not, which is a failure as well; Bedrock denies credentials.
 type policy struct {
-	held    aws.Credentials // what calls are served; none at first, and kept after its end
-	refused bool            // whether Bedrock refused held
-	bridge  time.Time       // in an outage, until when held is served even if it has ended; else zero
+	held      aws.Credentials // what calls are served. None at first. Kept when they have expired
+	denied    bool            // whether Bedrock has denied held
+	bridgeEnd time.Time       // after an outage, until when held is served at once, expired or not; else zero
 
-	due   time.Time     // when the next retrieval is; far off while one is under way
-	pause time.Duration // before it, if the last one was fruitless
-	began time.Time     // the last retrieval,
-	ended time.Time     // which is under way while this is before began
+	due   time.Time     // when the next retrieval is to begin; far off while one is under way
+	pause time.Duration // before due, if the last retrieval failed while calls are served
+	began time.Time     // when the last retrieval began
+	ended time.Time     // when the last retrieval that has ended did
 }
 
-// begin reports whether a retrieval is due. If so, it is under way from now on.
-func (p *policy) begin(now time.Time) bool {
-	// The monotonic clock stops while a machine is suspended, and the wall clock may
-	// be set back: either will do.
-	if now.Before(p.due) && wallClock(now).Before(wallClock(p.due)) {
-		return false
-	}
-	p.due, p.began = now.Add(forever), now
-	return true
+// isDue reports whether the next retrieval is due, by either clock: the monotonic one
+// stops while a machine is suspended, and the wall clock may be set back.
+func (p *policy) isDue(now time.Time) bool {
+	return !now.Before(p.due) || !wallClock(now).Before(wallClock(p.due))
 }
 
-// call returns what a call is served, and how long it waits before that for the
-// retrieval under way: forever if there is nothing to serve.
+// begin records that the retrieval that is due is under way.
+func (p *policy) begin(now time.Time) { p.due, p.began = now.Add(forever), now }
+
+// underWay reports whether the last retrieval has not ended.
+func (p *policy) underWay() bool { return p.ended.Before(p.began) }
+
+// call returns what a call is served, and how long it waits for the retrieval under
+// way before that: forever if there is nothing to serve, and then what the retrieval
+// brings. So it is if serve expires meanwhile.
 func (p *policy) call(now time.Time) (serve aws.Credentials, wait time.Duration) {
 	serve = p.held
-	left, bridged := timeLeft(p.held, now), !p.bridge.IsZero()
+	left, bridged := timeLeft(p.held, now), !p.bridgeEnd.IsZero()
 	if bridged {
-		// The retrieval under way ends by the monotonic clock.
-		underWay := bridgeMargin - now.Sub(p.began)
-		serve.Expires = wallClock(now).Add(max(left, p.bridge.Sub(now), underWay))
+		untilAnswer := bridgeMargin - now.Sub(p.began) // of a retrieval under way that began late
+		serve.Expires = wallClock(now).Add(max(left, p.bridgeEnd.Sub(now), untilAnswer))
 	}
 	switch {
-	case left > lastMinute, bridged && now.Before(p.bridge):
+	case left > lastMinute, bridged && now.Before(p.bridgeEnd):
 		return serve, 0
-	case left > 0, bridged: // nobody has called until the bridge's end
+	case left > 0, bridged: // the bridge has come to its end because nobody called
 		return serve, p.began.Add(maxWait).Sub(now)
 	default:
 		return serve, forever
 	}
 }
 
-// settle records what a retrieval brought: credentials, or an error. It returns why
-// the credentials were not taken, if so. That is for the callers if there is nothing
-// to serve, and otherwise for the handler. The jitter is from 0 to 4 seconds.
-func (p *policy) settle(now time.Time, fresh aws.Credentials, err error, jitter time.Duration) (problem error) {
+// settle records what the retrieval under way brought: credentials, or an error. The
+// error it returns is nil if they are taken. Otherwise it says why not: to the handler
+// if calls are served, and else to the callers. The jitter is from 0 to 4 seconds.
+func (p *policy) settle(now time.Time, fresh aws.Credentials, err error, jitter time.Duration) error {
 	switch {
 	case err != nil && !p.held.HasKeys():
 		err = orNoneFound(err)
 	case err == nil && timeLeft(fresh, now) < time.Second:
 		err = expiredError(fresh)
 		if !p.held.HasKeys() && fresh.Source == ec2rolecreds.ProviderName {
-			p.held = fresh // the metadata service is out of order: Bedrock decides
+			p.held = fresh // and bridged: EC2 gives expired ones in an outage of its own
 		}
 	case err == nil:
-		err = p.reject(fresh, now)
+		err = p.notTaken(now, fresh)
 	}
-	outage := isOutage(err) && bridges(p.held.Source)
+	outage := isOutage(err) && traitsOf(p.held.Source).bridged
 
-	var wait time.Duration
+	var next time.Duration // until the next retrieval is due
 	switch {
 	case err == nil:
-		p.refused = p.refused && sameKeys(fresh, p.held)
+		p.denied = p.denied && sameKeys(fresh, p.held)
 		p.held, p.pause = fresh, 0
-		wait = max(untilWindow(fresh, now), minPause)
-	case timeLeft(p.held, now) > 0, outage:
+		next = max(untilWindow(fresh, now), minPause)
+	case timeLeft(p.held, now) > 0, outage: // calls are served
 		p.pause = min(max(2*p.pause, minPause), maxPause)
-		wait = p.pause
-	default:
+		next = p.pause
+	default: // there is nothing to serve
 		p.pause = 0
-		wait = time.Second + jitter // else each call would ask a source that refuses
+		next = time.Second + jitter // or each call would ask the source
 	}
-	if left := timeLeft(p.held, now); 0 < left && left < wait {
-		p.pause, wait = 0, left // whatever comes at the end begins anew
+	if left := timeLeft(p.held, now); 0 < left && left < next {
+		p.pause, next = 0, left // what comes when held expires begins anew
 	}
-	p.due, p.ended, p.bridge = now.Add(wait), now, time.Time{}
+	p.due, p.ended, p.bridgeEnd = now.Add(next), now, time.Time{}
 	if outage {
-		p.bridge = wallClock(p.due.Add(bridgeMargin))
+		p.bridgeEnd = wallClock(p.due.Add(bridgeMargin))
 	}
 	return err
 }
 
-// reject returns why fresh, which has not ended, does not replace what is held, or
-// nil.
-func (p *policy) reject(fresh aws.Credentials, now time.Time) error {
-	held := p.held
-	left := timeLeft(held, now)
+// notTaken returns why fresh, which has not expired, does not replace held, or nil.
+func (p *policy) notTaken(now time.Time, fresh aws.Credentials) error {
+	left, freshLeft := timeLeft(p.held, now), timeLeft(fresh, now)
 	switch {
-	case held.HasKeys() && fresh.Source != held.Source && ofHost(fresh.Source):
-		// Without its files the SDK falls back to the role of the host.
-		return unusableError("the source now gives those of " + fresh.Source + ", which is another identity: a restart uses them")
-	case left <= 0, p.refused, sameKeys(fresh, held), timeLeft(fresh, now) >= left,
-		!held.CanExpire && timeLeft(fresh, now) > lastMinute:
+	case p.held.HasKeys() && fresh.Source != p.held.Source && traitsOf(fresh.Source).machine: // whatever else holds
+		return notTakenError("the source now gives those of " + fresh.Source + ", which is another identity: a restart uses them")
+	case left <= 0, p.denied, sameKeys(fresh, p.held): // whenever they expire
+		return nil
+	case freshLeft >= left, !p.held.CanExpire && freshLeft > lastMinute: // a tool has replaced endless keys
 		return nil
 	}
-	return unusableError("the source gives others that expire sooner, at " + fresh.Expires.Format(time.RFC3339))
+	return notTakenError("the source gives others that expire sooner, at " + fresh.Expires.Format(time.RFC3339))
 }
 
-// refuse records that Bedrock refused creds.
-func (p *policy) refuse(now time.Time, creds aws.Credentials) {
+// deny records that Bedrock answered 401 or 403 to a token that creds signed.
+func (p *policy) deny(now time.Time, creds aws.Credentials) {
 	if !sameKeys(creds, p.held) {
 		return
 	}
-	p.refused = true
-	underWay := p.ended.Before(p.began)
-	soon := now.Add(max(0, refusedPause-now.Sub(p.ended)))
-	if !underWay && asksNobody(p.held.Source) && soon.Before(p.due) {
-		p.due = soon
+	p.denied = true
+	next := max(0, denialPause-now.Sub(p.ended))
+	if !p.underWay() && !p.isDue(now) && !traitsOf(p.held.Source).mayPrompt && now.Add(next).Before(p.due) {
+		p.due = now.Add(next)
 	}
 }
 
-// untilWindow returns how long it is until the advisory window of fresh, or until
-// its source is asked again if it has no expiry.
+// untilWindow returns how long it is until the advisory window of fresh, which has
+// just come. The last three cases are AWS's.
 func untilWindow(fresh aws.Credentials, now time.Time) time.Duration {
 	switch left := timeLeft(fresh, now); {
 	case !fresh.CanExpire && fresh.Source == processcreds.ProviderName:
 		return forever // it may prompt
 	case !fresh.CanExpire:
-		return recheckAfter // a tool may replace the keys
+		return recheckAfter // a tool may have replaced the keys
 	case left <= 20*time.Minute:
 		return left - max(min(5*time.Minute, left/2), lastMinute)
 	case left < 90*time.Minute:
@@ -158,29 +158,25 @@ func untilWindow(fresh aws.Credentials, now time.Time) time.Duration {
 	}
 }
 
-// ofHost reports whether source gives the role of the machine or container that the
-// program runs on.
-func ofHost(source string) bool {
-	return source == ec2rolecreds.ProviderName || source == endpointcreds.ProviderName
+// What holds for a source of credentials.
+type traits struct {
+	machine   bool // it is the EC2 instance or container, which the SDK falls back to without its files
+	bridged   bool // in its outage, credentials are served after they have expired
+	mayPrompt bool // it may ask a person, so it is not asked because Bedrock denies
 }
 
-// bridges reports whether credentials of source are served in its outage after they
-// have ended. AWS calls it static stability.
-func bridges(source string) bool {
+func traitsOf(source string) traits {
 	switch source {
+	case ec2rolecreds.ProviderName, endpointcreds.ProviderName:
+		return traits{machine: true, bridged: true}
 	case stscreds.ProviderName, stscreds.WebIdentityProviderName, ssocreds.ProviderName, logincreds.ProviderName:
-		return true
+		return traits{bridged: true}
 	}
-	return ofHost(source)
+	keys := source == config.CredentialsSourceName || strings.HasPrefix(source, "SharedConfigCredentials: ")
+	return traits{mayPrompt: !keys} // a credential_process, or a source of the user's own
 }
 
-// asksNobody reports whether source cannot prompt a person for a code or a
-// fingerprint, as a credential_process may, or a source of the user's own.
-func asksNobody(source string) bool {
-	return bridges(source) || source == config.CredentialsSourceName || strings.HasPrefix(source, "SharedConfigCredentials: ")
-}
-
-// timeLeft returns how long it is until creds end. They are good if that is positive.
+// timeLeft returns how long it is until creds expire. They are good if that is positive.
 func timeLeft(creds aws.Credentials, now time.Time) time.Duration {
 	switch {
 	case !creds.HasKeys():

@@ -43,21 +43,21 @@ const (
 
 var (
 	outage  = answer{err: outageError("out of order")}
-	refusal = answer{err: errors.New("sign in")}
+	failure = answer{err: errors.New("sign in")}
 )
 
 func lives(keys string, life time.Duration) answer { return answer{keys: keys, life: life} }
 
 // A step is a call, and the retrieval that it begins.
 type step struct {
-	at      time.Duration // since the first step
-	refused string        // the keys that Bedrock has refused just before
-	gets    string        // the keys that the call is served, or "" if it waits until the retrieval ends
-	waits   time.Duration // before, if the retrieval does not end
-	brings  answer        // nothing if no retrieval is due
-	then    string        // the keys that are served when the retrieval has ended, or "" for an error
-	due     time.Duration // until the next retrieval
-	told    string        // who is told why there are no new credentials
+	at     time.Duration // since the first step
+	denied string        // the keys that Bedrock has denied just before
+	gets   string        // the keys that the call is served, or "" if it waits until the retrieval ends
+	waits  time.Duration // before, if the retrieval does not end
+	brings answer        // nothing if no retrieval is due
+	then   string        // the keys that are served when the retrieval has ended, or "" for an error
+	due    time.Duration // until the next retrieval
+	told   string        // who is told why there are no new credentials
 }
 
 const handler, callers = "handler", "callers"
@@ -78,17 +78,17 @@ func TestPolicy(t *testing.T) {
 			{47 * minute, "", "A", 0, outage, "A", 80 * second, handler},
 			{49 * minute, "", "A", 0, outage, "A", 160 * second, handler},
 			{52 * minute, "", "A", 0, outage, "A", 5 * minute, handler},
-			{57 * minute, "", "A", 0, refusal, "A", 3 * minute, handler}}},
+			{57 * minute, "", "A", 0, failure, "A", 3 * minute, handler}}},
 		"window, expired":            {all, []step{held, {45 * minute, "", "A", 0, lives("B", over), "A", 10 * second, handler}}},
 		"window, less than a second": {all, []step{held, {45 * minute, "", "A", 0, lives("B", second-1), "A", 10 * second, handler}}},
-		"window, refusal":            {all, []step{held, {45 * minute, "", "A", 0, refusal, "A", 10 * second, handler}}},
+		"window, refusal":            {all, []step{held, {45 * minute, "", "A", 0, failure, "A", 10 * second, handler}}},
 		"window, sooner to end":      {all, []step{held, {45 * minute, "", "A", 0, lives("B", 15*minute-1), "A", 10 * second, handler}}},
 		"window, as late to end":     {all, []step{held, {45 * minute, "", "A", 0, lives("B", 15*minute), "B", 10 * minute, ""}}},
 		"window, without an end":     {append(files, ""), []step{held, {45 * minute, "", "A", 0, lives("B", ever), "B", 5 * minute, ""}}},
-		"more than a minute left":    {all, []step{held, {59*minute - 1, "", "A", 0, refusal, "A", 10 * second, handler}}},
+		"more than a minute left":    {all, []step{held, {59*minute - 1, "", "A", 0, failure, "A", 10 * second, handler}}},
 		"last minute, new":           {all, []step{held, {59 * minute, "", "A", second, lives("B", hour), "B", 45 * minute, ""}}},
-		"last minute, refusal":       {all, []step{held, {59*minute + 30*second, "", "A", second, refusal, "A", 10 * second, handler}}},
-		"last seconds, refusal":      {all, []step{held, {59*minute + 57*second, "", "A", second, refusal, "A", 3 * second, handler}}},
+		"last minute, refusal":       {all, []step{held, {59*minute + 30*second, "", "A", second, failure, "A", 10 * second, handler}}},
+		"last seconds, refusal":      {all, []step{held, {59*minute + 57*second, "", "A", second, failure, "A", 3 * second, handler}}},
 		"ended, new":                 {all, []step{held, {60 * minute, "", "", 0, lives("B", 10*minute), "B", 5 * minute, ""}}},
 		"ended, outage": {bridging, []step{held, bridged,
 			{61*minute + 10*second, "", "A", 0, lives("B", over), "A", 20 * second, handler},
@@ -96,8 +96,8 @@ func TestPolicy(t *testing.T) {
 			{63 * minute, "", "A", 0, lives("B", hour), "B", 45 * minute, ""}}},
 		"ended, outage of another": {others, []step{held, {61 * minute, "", "", 0, outage, "", 2 * second, callers},
 			{at: 61*minute + second}, {61*minute + 2*second, "", "", 0, lives("B", over), "", 2 * second, callers}}},
-		"ended, refusal":                 {all, []step{held, {61 * minute, "", "", 0, refusal, "", 2 * second, callers}}},
-		"bridged, refusal":               {bridging, []step{held, bridged, {62 * minute, "", "A", 0, refusal, "", 2 * second, callers}, {at: 62*minute + second}}},
+		"ended, refusal":                 {all, []step{held, {61 * minute, "", "", 0, failure, "", 2 * second, callers}}},
+		"bridged, refusal":               {bridging, []step{held, bridged, {62 * minute, "", "A", 0, failure, "", 2 * second, callers}, {at: 62*minute + second}}},
 		"bridged, idle":                  {bridging, []step{held, bridged, {8 * hour, "", "A", second, lives("B", hour), "B", 45 * minute, ""}}},
 		"bridged, a call each 2 minutes": {bridging, []step{held, bridged, {63*minute + 10*second - 1, "", "A", 0, outage, "A", 20 * second, handler}}},
 		"outage since the window": {bridging, []step{held, {45 * minute, "", "A", 0, outage, "A", 10 * second, handler},
@@ -105,15 +105,15 @@ func TestPolicy(t *testing.T) {
 			{60 * minute, "", "A", 0, outage, "A", 10 * second, handler},
 			{60*minute + 10*second, "", "A", 0, outage, "A", 20 * second, handler},
 			{60*minute + 30*second, "", "A", 0, outage, "A", 40 * second, handler}}},
-		"refusal, outage, refusal": {bridging, []step{held, {61 * minute, "", "", 0, refusal, "", 2 * second, callers},
-			{62 * minute, "", "", 0, outage, "A", 10 * second, handler}, {63 * minute, "", "A", 0, refusal, "", 2 * second, callers}}},
+		"failure, outage, refusal": {bridging, []step{held, {61 * minute, "", "", 0, failure, "", 2 * second, callers},
+			{62 * minute, "", "", 0, outage, "A", 10 * second, handler}, {63 * minute, "", "A", 0, failure, "", 2 * second, callers}}},
 		"none, EC2's are expired": {[]string{ec2rolecreds.ProviderName}, []step{
 			{brings: lives("A", over), then: "A", due: 10 * second, told: handler},
 			{10 * second, "", "A", 0, lives("B", hour), "B", 45 * minute, ""}}},
 		"none, others are expired": {slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == ec2rolecreds.ProviderName }),
 			[]step{{brings: lives("A", over), due: 2 * second, told: callers}}},
 		"none, outage":   {all, []step{{brings: outage, due: 2 * second, told: callers}, {at: second}, {2 * second, "", "", 0, lives("A", hour), "A", 45 * minute, ""}}},
-		"none, refusal":  {all, []step{{brings: refusal, due: 2 * second, told: callers}}},
+		"none, refusal":  {all, []step{{brings: failure, due: 2 * second, told: callers}}},
 		"lives 3 s":      {all, []step{{brings: lives("A", 3*second), then: "A", due: 3 * second}, {3 * second, "", "", 0, lives("B", 3*second), "B", 3 * second, ""}}},
 		"lives 90 s":     {all, []step{{brings: lives("A", 90*second), then: "A", due: 30 * second}}},
 		"lives 65 s":     {all, []step{{brings: lives("A", 65*second), then: "A", due: 10 * second}}},
@@ -127,26 +127,26 @@ func TestPolicy(t *testing.T) {
 			{5 * minute, "", "A", 0, lives("B", minute), "A", 10 * second, handler},
 			{6 * minute, "", "A", 0, lives("B", minute+1), "B", 10 * second, ""}}},
 		"without an end, a process": {[]string{processcreds.ProviderName}, []step{{brings: lives("A", ever), then: "A", due: forever}}},
-		"refused":                   {slices.Concat(bridging, files), []step{held, {2 * minute, "A", "A", 0, lives("B", 30*minute), "B", 15 * minute, ""}}},
-		"refused, then the same, then others that end sooner": {slices.Concat(bridging, files), []step{held, {2 * minute, "A", "A", 0, lives("A", 58*minute), "A", 43 * minute, ""},
+		"denied":                    {slices.Concat(bridging, files), []step{held, {2 * minute, "A", "A", 0, lives("B", 30*minute), "B", 15 * minute, ""}}},
+		"denied, then the same, then others that end sooner": {slices.Concat(bridging, files), []step{held, {2 * minute, "A", "A", 0, lives("A", 58*minute), "A", 43 * minute, ""},
 			{45 * minute, "", "A", 0, lives("B", 10*minute), "B", 5 * minute, ""},
-			{50 * minute, "", "B", 0, lives("C", 4*minute), "B", 10 * second, handler}}}, // nobody has refused B
-		"refused, may prompt": {prompting, []step{held, {at: 2 * minute, refused: "A", gets: "A"}, {45 * minute, "", "A", 0, lives("B", 10*minute), "B", 5 * minute, ""}}},
-		"refused 30 s after a retrieval": {slices.Concat(bridging, files), []step{held, {at: 30 * second, refused: "A", gets: "A"}, {at: minute - 1, gets: "A"},
+			{50 * minute, "", "B", 0, lives("C", 4*minute), "B", 10 * second, handler}}}, // nobody has denied B
+		"denied, may prompt": {prompting, []step{held, {at: 2 * minute, denied: "A", gets: "A"}, {45 * minute, "", "A", 0, lives("B", 10*minute), "B", 5 * minute, ""}}},
+		"denied 30 s after a retrieval": {slices.Concat(bridging, files), []step{held, {at: 30 * second, denied: "A", gets: "A"}, {at: minute - 1, gets: "A"},
 			{minute, "", "A", 0, lives("B", hour), "B", 45 * minute, ""}}},
-		"refused, nobody calls for 20 minutes": {slices.Concat(bridging, files), []step{held, {at: 30 * second, refused: "A", gets: "A"},
+		"denied, nobody calls for 20 minutes": {slices.Concat(bridging, files), []step{held, {at: 30 * second, denied: "A", gets: "A"},
 			{20 * minute, "", "A", 0, lives("B", hour), "B", 45 * minute, ""}}},
-		"refused in a pause": {bridging, []step{held, {56 * minute, "", "A", 0, outage, "A", 10 * second, handler},
+		"denied in a pause": {bridging, []step{held, {56 * minute, "", "A", 0, outage, "A", 10 * second, handler},
 			{57 * minute, "", "A", 0, outage, "A", 20 * second, handler}, {57*minute + 30*second, "", "A", 0, outage, "A", 40 * second, handler},
 			{58*minute + 30*second, "", "A", 0, outage, "A", 80 * second, handler},
 			{59*minute + 50*second, "", "A", 0, outage, "A", 10 * second, handler}, {60 * minute, "", "A", 0, outage, "A", 10 * second, handler},
 			{61 * minute, "", "A", 0, outage, "A", 20 * second, handler}, {62 * minute, "", "A", 0, outage, "A", 40 * second, handler},
 			{63 * minute, "", "A", 0, outage, "A", 80 * second, handler}, {65 * minute, "", "A", 0, outage, "A", 160 * second, handler},
 			{66 * minute, "A", "A", 0, lives("B", hour), "B", 45 * minute, ""}}},
-		"older keys are refused":     {all, []step{held, {at: 2 * minute, refused: "older", gets: "A"}, {45 * minute, "", "A", 0, lives("B", 5*minute), "A", 10 * second, handler}}},
+		"older keys are denied":      {all, []step{held, {at: 2 * minute, denied: "older", gets: "A"}, {45 * minute, "", "A", 0, lives("B", 5*minute), "A", 10 * second, handler}}},
 		"another identity, live":     {slices.Concat(sts, others), []step{held, {45 * minute, "", "A", 0, answer{keys: "B", life: hour, source: ec2rolecreds.ProviderName}, "A", 10 * second, handler}}},
 		"another identity, ended":    {slices.Concat(sts, others), []step{held, {61 * minute, "", "", 0, answer{keys: "B", life: hour, source: endpointcreds.ProviderName}, "", 2 * second, callers}}},
-		"another identity, refused":  {sts, []step{held, {2 * minute, "A", "A", 0, answer{keys: "B", life: hour, source: endpointcreds.ProviderName}, "A", 10 * second, handler}}},
+		"another identity, denied":   {sts, []step{held, {2 * minute, "A", "A", 0, answer{keys: "B", life: hour, source: endpointcreds.ProviderName}, "A", 10 * second, handler}}},
 		"another identity, bridged":  {sts, []step{held, bridged, {62 * minute, "", "A", 0, answer{keys: "B", life: hour, source: ec2rolecreds.ProviderName}, "", 2 * second, callers}}},
 		"another source of the user": {all, []step{held, {45 * minute, "", "A", 0, answer{keys: "B", life: hour, source: "another"}, "B", 45 * minute, ""}}},
 	}
@@ -168,13 +168,17 @@ func (c test) run(t *testing.T, source string) {
 	keys := func(name string) aws.Credentials { return aws.Credentials{AccessKeyID: name, SecretAccessKey: name} }
 	for _, s := range c.steps {
 		now := start.Add(s.at)
-		if s.refused != "" {
-			p.refuse(now, keys(s.refused))
+		if s.denied != "" {
+			p.deny(now, keys(s.denied))
 		}
-		if asked := s.brings != (answer{}); p.begin(now) != asked {
-			t.Fatalf("at %v: a retrieval is begun: %v", s.at, !asked)
+		asks := s.brings != (answer{})
+		if p.isDue(now) != asks {
+			t.Fatalf("at %v: a retrieval is due: %v", s.at, !asks)
 		}
-		if p.refuse(now, keys("older")); p.begin(now) {
+		if asks {
+			p.begin(now)
+		}
+		if p.deny(now, keys("older")); p.isDue(now) {
 			t.Fatalf("at %v: two retrievals at once", s.at)
 		}
 		wait := s.waits
@@ -184,7 +188,7 @@ func (c test) run(t *testing.T, source string) {
 		if serve, waits := p.call(now); s.gets != "" && serve.AccessKeyID != s.gets || max(waits, 0) != wait {
 			t.Errorf("at %v: a call is served %q after %v, want %q after %v", s.at, serve.AccessKeyID, waits, s.gets, wait)
 		}
-		if s.brings == (answer{}) {
+		if !asks {
 			continue
 		}
 		if serve, _ := p.call(now); s.gets != "" && p.held.CanExpire && now.After(p.held.Expires) && serve.Expires.Before(wallClock(now.Add(2*time.Minute))) {

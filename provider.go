@@ -9,9 +9,9 @@ import (
 	"github.com/aws/smithy-go/auth/bearer"
 )
 
-// A Provider creates tokens and renews the credentials that sign them, as the
-// package documentation describes. Create one with [NewProvider] when the program
-// starts and share it: it is safe for concurrent use.
+// A Provider creates tokens and renews the credentials that sign them. Create one
+// with [NewProvider] when the program starts and share it: it is safe for concurrent
+// use.
 //
 // A Provider is a [bearer.TokenProvider]. Formatting one with fmt reveals no
 // secrets.
@@ -94,9 +94,9 @@ func (provider *Provider) sign(ctx context.Context) (bearer.Token, aws.Credentia
 	return provider.signer().sign(ctx)
 }
 
-// refuse says that the service refused a token signed with creds.
-func (provider *Provider) refuse(creds aws.Credentials) {
+// deny says that Bedrock answered 401 or 403 to a token that creds signed.
+func (provider *Provider) deny(creds aws.Credentials) {
 	if renewer, ok := provider.signer().source.(*renewer); ok {
-		renewer.refuse(creds)
+		renewer.deny(creds)
 	}
 }

@@ -71,65 +71,67 @@ func (r *renewer) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 }
 
-// refuse says that Bedrock refused a token that was signed with creds.
-func (r *renewer) refuse(creds aws.Credentials) {
+// deny says that Bedrock answered 401 or 403 to a token that creds signed. It starts
+// the retrieval that is due then.
+func (r *renewer) deny(creds aws.Credentials) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	r.policy.refuse(now, creds)
+	r.policy.deny(now, creds)
 	r.retrieveIfDue(now)
 }
 
 // retrieveIfDue starts a retrieval if the policy has it, with the context of no
 // caller. r.mu must be held.
 func (r *renewer) retrieveIfDue(now time.Time) {
-	if !r.policy.begin(now) {
+	if !r.policy.isDue(now) {
 		return
 	}
+	r.policy.begin(now)
 	this := &retrieval{done: make(chan struct{})}
 	r.last = this
 	go func() {
 		fresh, err := ask(r.source)
 		r.mu.Lock()
 		now := time.Now()
-		problem := r.policy.settle(now, fresh, err, rand.N(4*time.Second))
+		err = r.policy.settle(now, fresh, err, rand.N(4*time.Second))
 		serve, wait := r.policy.call(now)
 		r.mu.Unlock()
 
-		if wait == forever {
-			this.err = problem
-		} else {
+		if wait < forever { // calls are served
 			this.credentials = serve
+		} else {
+			this.err = err
 		}
 		close(this.done)
-		if this.err == nil && problem != nil && r.handle != nil {
-			r.handle(renewalError(serve, problem))
+		if wait < forever && err != nil && r.handle != nil {
+			r.handle(renewalError(serve, err))
 		}
 	}()
 }
 
-// ask retrieves credentials from source, which has a minute for it.
+// retrievalLimit is how long a source may take.
+const retrievalLimit = time.Minute
+
+// ask retrieves credentials from source.
 func ask(source aws.CredentialsProvider) (aws.Credentials, error) {
-	const limit, late, moment = time.Minute, time.Second, 5 * time.Second
+	const late, moment = time.Second, 5 * time.Second
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var (
-		answered = make(chan struct{})
-		creds    aws.Credentials
-		err      error
-	)
-	began := time.Now()
+	var creds aws.Credentials
+	var err error
+	began, answered := time.Now(), make(chan struct{})
 	go func() { // which outlives ask if source ignores its context
 		creds, err = askNow(ctx, source)
 		close(answered)
 	}()
-	for patience := limit; ; patience = moment {
+	for patience := retrievalLimit; ; patience = moment {
 		select {
 		case <-answered:
 			return creds, err
 		case <-time.After(patience):
 		}
-		if patience == moment || time.Since(began) < limit+late {
+		if patience == moment || time.Since(began) < retrievalLimit+late {
 			return aws.Credentials{}, errNoAnswer
 		}
 		// The process was stopped, and the answer may lie in a socket, unread.

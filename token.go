@@ -17,8 +17,8 @@ import (
 )
 
 // ProvideToken returns a token, for the Authorization header or the environment
-// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that runs
-// for longer than the token lasts should use a [Provider].
+// variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that outlives
+// the token should use a [Provider].
 //
 // Errors match [ErrRegion], [ErrCredentials] or [ErrExpiry], or are those of ctx.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
@@ -110,23 +110,21 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 // checkKeys returns an error if creds are incomplete or contain characters that no
 // key has. The SDK's signer does not check. The error does not quote them.
 func checkKeys(creds aws.Credentials) error {
-	for _, field := range [...]struct {
-		name, value string
-		optional    bool
-	}{
-		{"access key ID", creds.AccessKeyID, false},
-		{"secret access key", creds.SecretAccessKey, false},
-		{"session token", creds.SessionToken, !strings.HasPrefix(creds.AccessKeyID, "ASIA")}, // temporary keys have that
+	temporary := strings.HasPrefix(creds.AccessKeyID, "ASIA")
+	for _, field := range [...]struct{ name, value string }{
+		{"access key ID", creds.AccessKeyID},
+		{"secret access key", creds.SecretAccessKey},
+		{"session token", creds.SessionToken},
 	} {
 		switch value := field.value; {
-		case value == "" && !field.optional:
-			return unusableError("the " + field.name + " is missing")
+		case value == "" && (temporary || field.name != "session token"):
+			return notTakenError("the " + field.name + " is missing")
 		case strings.HasPrefix(value, "$"), strings.Trim(value, "\"'`") != value:
-			return unusableError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
+			return notTakenError("the " + field.name + " has quotes around it or begins with $: only a shell would replace them")
 		}
 		for _, c := range []byte(field.value) {
 			if c < '!' || c > '~' {
-				return unusableError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
+				return notTakenError("the " + field.name + " contains a space, a line break or another character that cannot be part of it")
 			}
 		}
 	}

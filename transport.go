@@ -18,16 +18,16 @@ import (
 // Requests are sent only to
 //   - https URLs of the endpoints bedrock, bedrock-runtime (both with -fips too) and
 //     bedrock-mantle in the Provider's region, such as
-//     bedrock-runtime.us-east-1.amazonaws.com, and of their VPC endpoints. The names
-//     of partitions other than aws and aws-us-gov have to be given as hosts,
+//     bedrock-runtime.us-east-1.amazonaws.com, and of their VPC endpoints, in the
+//     partitions aws and aws-us-gov,
 //   - https URLs of the given hosts, such as a gateway: each is a host name or IP
 //     address as in a URL, without scheme, port, brackets or wildcard,
 //   - http and https URLs of localhost and loopback addresses.
 //
 // Any other request is refused before credentials are retrieved: one for Bedrock
 // in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
-// checked, too, so base must not follow them. Other errors are those of
-// [Provider.Token], or that of the request's context, not wrapped.
+// checked too, so base must not follow them. Other errors are base's, that of the
+// request's context, not wrapped, or those of [Provider.Token].
 //
 // The token replaces the request's Authorization and X-Api-Key headers. A response
 // with status 401 or 403 is passed on, and nothing is sent again.
@@ -56,7 +56,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if response != nil {
 		response.Request = request // so that no log of a response shows the token
 		if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
-			t.provider.refuse(creds)
+			t.provider.deny(creds)
 		}
 	}
 	return response, err
@@ -80,9 +80,7 @@ func (t *transport) authorize(request *http.Request) (*http.Request, aws.Credent
 	authorized := request.WithContext(request.Context())
 	authorized.Header = http.Header{"Authorization": {"Bearer " + token.Value}}
 	for name, values := range request.Header {
-		switch http.CanonicalHeaderKey(name) {
-		case "Authorization", "X-Api-Key":
-		default:
+		if key := http.CanonicalHeaderKey(name); key != "Authorization" && key != "X-Api-Key" {
 			authorized.Header[name] = slices.Clip(values) // so that base cannot append to the caller's
 		}
 	}

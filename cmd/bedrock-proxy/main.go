@@ -1,20 +1,7 @@
 // Command bedrock-proxy lets tools that can be given a base URL, but no token that
 // changes, call Amazon Bedrock with your AWS credentials. It listens on loopback
-// and adds a fresh token to each request. Run it with -h for its flags.
-//
-// A request's path decides where it goes. The first three replace scheme and host
-// of a base URL, and the rest of the path is passed on as it is:
-//
-//	/runtime/…                             bedrock-runtime
-//	/mantle/…                              bedrock-mantle
-//	/control/…                             the control plane
-//	/model/… /guardrail/… /async-invoke    bedrock-runtime
-//	/openai/…                              bedrock-runtime
-//	/v1/… /anthropic/…                     bedrock-mantle
-//	/foundation-models                     the control plane
-//	/inference-profiles                    the control plane
-//
-// /v1/messages becomes /anthropic/v1/messages.
+// and adds a fresh token to each request. Run it with -h for its flags and the paths
+// that it serves.
 //
 // Whoever can connect to it calls Bedrock in your name. On a machine that others
 // use too, set BEDROCK_PROXY_KEY: callers must then present that key as bearer
@@ -47,10 +34,14 @@ const usage = `Usage: bedrock-proxy [flags]
 Serves Amazon Bedrock on loopback, with a fresh token in each request.
 
   bedrock-proxy -region us-east-1
+  bedrock-proxy -endpoint https://bedrock-runtime-fips.us-east-1.amazonaws.com
 
-BEDROCK_PROXY_KEY is the key that callers must send, if it is set.
+If BEDROCK_PROXY_KEY is set, callers must send this key, as a bearer token or in
+X-Api-Key, and may call the proxy by any host name.
 
-Flags:
+The exit status is 0 after a signal, 1 if it cannot start, and 2 for wrong usage.
+
+Paths, and what they stand for:
 `
 
 // keyVariable names the key that callers must present.
@@ -59,90 +50,94 @@ const keyVariable = "BEDROCK_PROXY_KEY"
 // Exit statuses.
 const (
 	success    = 0
-	failed     = 1
+	failure    = 1
 	wrongUsage = 2
 )
 
 func main() {
-	os.Exit(command(os.Args[1:], os.Stdout))
-}
-
-type settings struct{ region, profile, listen, endpoint string }
-
-func command(args []string, stdout io.Writer) (status int) {
-	log.SetPrefix("bedrock-proxy: ")
-	log.SetFlags(log.LstdFlags | log.Lmsgprefix)
-
-	var s settings
-	flags := flag.NewFlagSet("bedrock-proxy", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // what is wrong is said below
-	flags.StringVar(&s.region, "region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
-	flags.StringVar(&s.profile, "profile", "", "`profile` of the shared config files; default: AWS_PROFILE")
-	flags.StringVar(&s.listen, "listen", "127.0.0.1:8484", "loopback `address` to listen on")
-	flags.StringVar(&s.endpoint, "endpoint", "", "`URL` to send all requests to, in place of Bedrock's endpoints in the region")
-	version := flags.Bool("version", false, "print the version")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		flags.SetOutput(stdout)
-		flags.PrintDefaults()
-		return success
-	case err != nil:
-		log.Printf("%.400q: see bedrock-proxy -h", err.Error())
-		return wrongUsage
-	case flags.NArg() > 0:
-		log.Printf("unexpected argument %.80q: all settings are flags, see bedrock-proxy -h", flags.Arg(0))
-		return wrongUsage
-	case *version:
-		if _, err := fmt.Fprintln(stdout, buildinfo.Version("bedrock-proxy")); err != nil {
-			log.Print(err)
-			return failed
-		}
-		return success
-	}
-
+	// net/http writes to it, and what it writes can quote what Bedrock sent.
+	log.SetOutput(io.Discard)
 	// Without this the first line of the log that nobody reads any more would kill the
 	// program. To ignore the signal instead would make a credential_process ignore it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	if err := run(ctx, s); err != nil {
-		log.Print(err)
-		return failed
-	}
-	return success
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, s settings) error {
+// A problem is what is wrong, and what its reader can do about it.
+type problem struct{ what, advice string }
+
+func (p problem) Error() string { return p.what + "\n" + p.advice }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
+	flags := flag.NewFlagSet("bedrock-proxy", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // what is wrong is said below, in two lines
+	region := flags.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
+	profile := flags.String("profile", "", "`profile` of the shared config files; default: AWS_PROFILE")
+	address := flags.String("listen", "127.0.0.1:8484", "loopback `address` to listen on")
+	endpoint := flags.String("endpoint", "", "`URL` to send all requests to, in place of Bedrock's endpoints in the region")
+	version := flags.Bool("version", false, "print the version")
+	fail := func(status int, text any) int {
+		fmt.Fprintln(stderr, "bedrock-proxy:", text)
+		return status
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		for _, route := range routes {
+			fmt.Fprintf(stdout, "  %-20s https://"+route.host+"%s\n", route.prefix, "REGION", route.path)
+		}
+		fmt.Fprint(stdout, "\nFlags:\n")
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		return success
+	case err != nil:
+		return fail(wrongUsage, explain.Error(err, "")+"\nSee bedrock-proxy -h.")
+	case flags.NArg() > 0:
+		return fail(wrongUsage, fmt.Sprintf("unexpected argument %.80q\nAll settings are flags: see bedrock-proxy -h.", flags.Arg(0)))
+	case *version:
+		fmt.Fprintln(stdout, buildinfo.Version("bedrock-proxy"))
+		return success
+	}
+
+	target, err := parseEndpoint(*endpoint)
+	if err == nil {
+		err = checkAddress(*address)
+	}
+	if err != nil {
+		return fail(wrongUsage, err)
+	}
 	key, keyed := os.LookupEnv(keyVariable)
 	if keyed && key == "" { // as after BEDROCK_PROXY_KEY=$(a command that fails)
-		return errors.New(keyVariable + " is empty: set it to a key, or unset it to ask callers for none")
+		return fail(failure, keyVariable+" is empty\nSet it to a key, or unset it to ask callers for none.")
 	}
-	target, err := parseEndpoint(s.endpoint)
-	if err != nil {
-		return err
-	}
+	p := &proxy{profile: *profile, endpoint: target, key: key, log: log.New(stderr, "bedrock-proxy: ", log.LstdFlags|log.Lmsgprefix)}
 	// This retrieves no credentials: there may be none yet.
 	provider, err := bedrocktoken.NewProvider(ctx,
-		bedrocktoken.WithRegion(s.region),
-		bedrocktoken.WithProfile(s.profile),
-		bedrocktoken.WithRenewalErrorHandler(func(err error) { logRenewal(err, s.profile) }),
+		bedrocktoken.WithRegion(*region),
+		bedrocktoken.WithProfile(*profile),
+		bedrocktoken.WithRenewalErrorHandler(p.notRenewed),
 	)
-	if err != nil {
-		return errors.New(explain.Error(err, s.profile))
+	var base *http.Transport
+	if err == nil {
+		base, err = newTransport(ctx, *profile)
 	}
-	listener, err := listen(s.listen)
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, bedrocktoken.ErrRegion) && *region != "":
+		return fail(wrongUsage, explain.Error(err, *profile))
+	case err != nil:
+		return fail(failure, explain.Error(err, *profile))
 	}
-	log.Printf("listening on http://%s for Bedrock in %s", listener.Addr(), provider.Region())
-	return serve(ctx, listener, newProxy(provider, s.profile, target, key, newTransport()))
-}
-
-// logRenewal logs that credentials could not be renewed. Callers see nothing of it
-// until those that are held expire.
-func logRenewal(err error, profile string) {
-	log.Printf("credentials not renewed: %s", strings.ReplaceAll(explain.Error(err, profile), "\n", " "))
+	listener, err := net.Listen("tcp", *address)
+	if err != nil {
+		return fail(failure, err.Error()+"\nGive another -listen, such as 127.0.0.1:8485.")
+	}
+	p.log.Printf("listening on http://%s for Bedrock in %s", listener.Addr(), provider.Region())
+	if err := serve(ctx, listener, p.handler(provider, base)); err != nil {
+		return fail(failure, err)
+	}
+	return success
 }
 
 // parseEndpoint returns nil for an empty string.
@@ -153,22 +148,23 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "": // not shown: it may hold a password
-		return nil, errors.New("-endpoint must be a URL such as https://gateway.example.com/bedrock, without user, query and fragment")
+		return nil, problem{"-endpoint is not a URL, or has a user, a query or a fragment", "Give one such as https://gateway.example.com/bedrock."}
 	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
-		return nil, fmt.Errorf("-endpoint %q: a token is sent only over https, or over http to a loopback address", endpoint)
+		return nil, problem{fmt.Sprintf("-endpoint %.400q would send tokens in the clear", endpoint), "Give one that begins with https://, or with http:// and a loopback address."}
 	}
 	return u, nil
 }
 
-func listen(address string) (net.Listener, error) {
+// checkAddress refuses an address at which others than this machine could connect.
+func checkAddress(address string) error {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("-listen: %w", err)
+	switch {
+	case err != nil:
+		return problem{fmt.Sprintf("-listen: %.400v", err), "Give host and port, such as 127.0.0.1:8484."}
+	case !isLoopback(host):
+		return problem{fmt.Sprintf("-listen %.400q: others on the network would call Bedrock in your name", address), "Give a loopback address, such as 127.0.0.1:8484."}
 	}
-	if !isLoopback(host) {
-		return nil, fmt.Errorf("-listen %q: others on the network would call Bedrock in your name; use a loopback address such as 127.0.0.1:8484", address)
-	}
-	return net.Listen("tcp", address)
+	return nil
 }
 
 // isLoopback reports whether host, which has no port, means this machine whatever

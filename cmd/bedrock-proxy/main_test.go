@@ -2,15 +2,15 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,262 +22,129 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-func TestListen(t *testing.T) {
-	for address, allowed := range map[string]bool{
-		"127.0.0.1:0":             true,
-		"localhost:0":             true,
-		"":                        false,
-		":0":                      false,
-		"0.0.0.0:0":               false,
-		"[::]:0":                  false,
-		"[::ffff:0.0.0.0]:0":      false,
-		"192.0.2.1:0":             false,
-		"169.254.1.1:0":           false,
-		"*:0":                     false,
-		"example.com:0":           false,
-		"localhost.example.com:0": false,
-		"127.0.0.1":               false,
-		"8484":                    false,
-		"127.1:0":                 false,
-	} {
-		t.Run(address, func(t *testing.T) {
-			listener, err := listen(address)
-			if err != nil {
-				if allowed {
-					t.Error(err)
-				} else if !strings.Contains(err.Error(), "-listen") {
-					t.Errorf("error %v", err)
-				}
-				return
-			}
-			defer listener.Close()
-			if !allowed || !listener.Addr().(*net.TCPAddr).IP.IsLoopback() {
-				t.Errorf("it listens on %s", listener.Addr())
-			}
-		})
-	}
-}
+// isProgram in the environment makes this binary the program itself.
+const isProgram = "BEDROCK_PROXY_TEST_MAIN"
 
-func TestEndpoint(t *testing.T) {
-	for endpoint, allowed := range map[string]bool{
-		"https://gateway.example.com":                       true,
-		"https://gateway.example.com:8443/bedrock":          true,
-		"https://192.0.2.1":                                 true,
-		"http://127.0.0.1:8000":                             true,
-		"http://localhost:8000/x":                           true,
-		"http://[::1]:8000":                                 true,
-		"http://gateway.example.com":                        false,
-		"http://192.0.2.1":                                  false,
-		"ftp://gateway.example.com":                         false,
-		"unix:///run/x":                                     false,
-		"gateway.example.com":                               false,
-		"gateway.example.com:443":                           false,
-		"localhost:8000":                                    false,
-		"//gateway.example.com":                             false,
-		"https://":                                          false,
-		"https://:443":                                      false,
-		"https:///bedrock":                                  false,
-		"https://me:" + callersOwn + "@gateway.example.com": false,
-		"https://gateway.example.com?key=" + callersOwn:     false,
-		"https://gateway.example.com#" + callersOwn:         false,
-		"https://me:" + callersOwn + "@gateway example":     false,
-	} {
-		t.Run(endpoint, func(t *testing.T) {
-			u, err := parseEndpoint(endpoint)
-			switch {
-			case allowed && (err != nil || u.String() != endpoint):
-				t.Errorf("%v, %v", u, err)
-			case !allowed && (err == nil || u != nil || !strings.Contains(err.Error(), "-endpoint")):
-				t.Errorf("%v, %v", u, err)
-			case !allowed && strings.Contains(err.Error(), callersOwn):
-				t.Errorf("the error %v shows the password", err)
-			}
-		})
+func TestMain(m *testing.M) {
+	if os.Getenv(isProgram) != "" {
+		main()
+		return
 	}
-	if u, err := parseEndpoint(""); u != nil || err != nil {
-		t.Errorf("%v, %v", u, err)
-	}
-}
-
-// served starts the server in a bubble of synctest. Bedrock takes as long to answer
-// as the path says, unless the caller goes away. stop is the first signal, and
-// returns what serve does.
-func served(t *testing.T) (listener awstest.Listener, client *http.Client, stop func() error) {
-	t.Helper()
-	handler := newProxy(newProvider(t, &source{}), "", nil, "", awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-		takes, err := time.ParseDuration(strings.TrimPrefix(r.URL.Path, "/v1/"))
+	os.Exit(func() int {
+		home, err := os.MkdirTemp("", "proxy")
 		if err != nil {
-			return nil, err
+			panic(err)
 		}
-		if r.Body != nil {
-			if body, err := io.ReadAll(r.Body); err != nil || string(body) != "{}" {
-				return nil, fmt.Errorf("%q arrived: %w", body, err)
-			}
-		}
-		select {
-		case <-time.After(takes):
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"ok": true}`)), Request: r}, nil
-		case <-r.Context().Done():
-			return nil, r.Context().Err()
-		}
-	}))
-	listener = make(awstest.Listener)
-	ctx, cancel := context.WithCancel(context.Background())
-	result := make(chan error, 1)
-	go func() { result <- serve(ctx, listener, handler) }()
-	transport := &http.Transport{DialContext: listener.DialContext}
-	return listener, &http.Client{Transport: transport}, func() error {
-		cancel()
-		err := <-result
-		transport.CloseIdleConnections()
-		return err
-	}
-}
-
-// After the first signal running requests have five seconds, and no longer.
-func TestGrace(t *testing.T) {
-	for _, test := range []struct {
-		takes, stops time.Duration
-		http2        bool
-		served       bool
-	}{
-		{takes: 4 * time.Second, stops: 4 * time.Second, served: true},
-		{takes: time.Hour, stops: 5 * time.Second, served: false},
-		{takes: 4 * time.Second, stops: 4 * time.Second, http2: true, served: true},
-		{takes: time.Hour, stops: 5 * time.Second, http2: true, served: false},
-	} {
-		t.Run(fmt.Sprintf("%v HTTP/2 %t", test.takes, test.http2), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				_, client, stop := served(t)
-				if test.http2 {
-					protocols := new(http.Protocols)
-					protocols.SetUnencryptedHTTP2(true)
-					client.Transport.(*http.Transport).Protocols = protocols
-				}
-				answered := make(chan error, 1)
-				go func() {
-					response, err := client.Get("http://localhost/v1/" + test.takes.String())
-					if err == nil {
-						_, err = io.ReadAll(response.Body)
-						response.Body.Close()
-					}
-					answered <- err
-				}()
-				synctest.Wait()
-				start := time.Now()
-				if err := stop(); err != nil {
-					t.Error(err)
-				}
-				// net/http looks every half second whether a request has ended.
-				if took := time.Since(start); took < test.stops || took > test.stops+500*time.Millisecond {
-					t.Errorf("it took %v to stop, want %v", took, test.stops)
-				}
-				if err := <-answered; (err == nil) != test.served {
-					t.Errorf("the request: %v", err)
-				}
-			})
-		})
-	}
-}
-
-// Who sends no request is sent away, but a body and an answer may take long.
-func TestTimeouts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		listener, client, stop := served(t)
-		for _, begun := range []string{"", "POST /v1/1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "PRI * HTTP/2.0\r\n"} {
-			conn, err := listener.DialContext(t.Context(), "", "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			start := time.Now()
-			io.WriteString(conn, begun)
-			if answer, err := io.ReadAll(conn); err != nil {
-				t.Errorf("%q, %v", answer, err)
-			}
-			if took := time.Since(start); took != 10*time.Second {
-				t.Errorf("it waited %v for the rest of %q", took, begun)
-			}
-		}
-
-		reader, writer := io.Pipe()
-		go func() {
-			io.WriteString(writer, "{")
-			time.Sleep(3 * time.Hour)
-			io.WriteString(writer, "}")
-			writer.Close()
-		}()
-		response, err := client.Post("http://localhost/v1/3h", "application/json", reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body := read(t, response); body != `{"ok": true}` {
-			t.Errorf("%s %s", response.Status, body)
-		}
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// serve returns when it cannot listen any more.
-func TestServeFails(t *testing.T) {
-	listener, err := listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	if err := serve(t.Context(), listener, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
-		t.Error(err)
-	}
+		defer os.RemoveAll(home)
+		defer awstest.Isolate(home, "AWS_", "HTTP_", "HTTPS_", "NO_", "XDG_", "BEDROCK_")()
+		log.SetOutput(io.Discard) // as the program does
+		return m.Run()
+	}())
 }
 
 // program returns the program to run with args in an empty directory, where its
 // config files would be, and with env besides.
 func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	command = exec.CommandContext(ctx, exe, args...)
+	command = exec.CommandContext(ctx, must(os.Executable()), args...)
 	command.Dir = t.TempDir()
-	command.Env = append(append(os.Environ(), isProgram+"=1", "AWS_CONFIG_FILE=config", "AWS_SHARED_CREDENTIALS_FILE=credentials"), env...)
+	command.Env = append(append(os.Environ(), isProgram+"=1", "HOME="+command.Dir, "USERPROFILE="+command.Dir,
+		"AWS_CONFIG_FILE=config", "AWS_SHARED_CREDENTIALS_FILE=credentials"), env...)
 	return command
 }
 
-// What cannot work is refused at the start, by name.
+// -version and -h print to standard output, and nothing is started.
+func TestPrints(t *testing.T) {
+	for flag, want := range map[string][]string{
+		"-version": {"bedrock-proxy ", " go1."},
+		"-h": {"Usage: bedrock-proxy ", keyVariable, "-region", "-profile", "-listen", "-endpoint", "-version", "127.0.0.1:8484",
+			"https://bedrock-runtime-fips.", "\nFlags:\n", "/v1/messages ", "https://bedrock-mantle.REGION.api.aws/anthropic/v1/messages\n"},
+	} {
+		command := program(t, []string{keyVariable + "="}, flag)
+		var stderr strings.Builder
+		command.Stderr = &stderr
+		output, err := command.Output()
+		if err != nil || stderr.Len() > 0 {
+			t.Errorf("%v, and it says %q", err, stderr.String())
+		}
+		for _, want := range want {
+			if !strings.Contains(string(output), want) {
+				t.Errorf("%s: no %q in\n%s", flag, want, output)
+			}
+		}
+	}
+}
+
+// What cannot work is refused at the start, with a line that says what is wrong and
+// one that says what to do.
 func TestProgramRefuses(t *testing.T) {
+	taken := must(net.Listen("tcp", "127.0.0.1:0"))
+	defer taken.Close()
+	const inRegion = "-region=" + region
 	for name, test := range map[string]struct {
-		args, env []string
-		status    int
-		says      string
+		args, env  []string
+		status     int
+		says, does string
 	}{
-		"no region":         {nil, nil, 1, "-region"},
-		"a bad region":      {[]string{"-region", "US West"}, nil, 1, `"US West"`},
-		"another address":   {[]string{"-region", region, "-listen", "0.0.0.0:0"}, nil, 1, "loopback"},
-		"a bad endpoint":    {[]string{"-region", region, "-endpoint", "example.com"}, nil, 1, "-endpoint"},
-		"a missing profile": {[]string{"-region", region, "-profile", "ghost"}, nil, 1, "ghost"},
-		"a broken config":   {[]string{"-region", region}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, 1, "such.pem"},
-		"an empty key":      {[]string{"-region", region}, []string{keyVariable + "="}, 1, keyVariable},
-		"an argument":       {[]string{"-region", region, "us-east-1"}, nil, 2, `"us-east-1"`},
-		"an unknown flag":   {[]string{"-port", "8484"}, nil, 2, "-port"},
+		"no region":         {nil, nil, 1, "no region is set", "-region"},
+		"a bad region":      {[]string{"-region", "US West"}, nil, 2, `"US West"`, "region"},
+		"a bad AWS_REGION":  {nil, []string{"AWS_REGION=US West"}, 1, `"US West"`, "region"},
+		"another address":   {[]string{inRegion, "-listen", "0.0.0.0:0"}, nil, 2, `-listen "0.0.0.0:0": others`, "Give a loopback address"},
+		"no port":           {[]string{inRegion, "-listen", "127.0.0.1"}, nil, 2, "-listen: address 127.0.0.1: missing port", "Give host and port"},
+		"a port taken":      {[]string{inRegion, "-listen", taken.Addr().String()}, nil, 1, taken.Addr().String(), "Give another -listen, such as "},
+		"a bad endpoint":    {[]string{inRegion, "-endpoint", "example.com"}, nil, 2, "-endpoint is not a URL", "https://"},
+		"an open endpoint":  {[]string{inRegion, "-endpoint", "http://example.com"}, nil, 2, `-endpoint "http://example.com"`, "https://"},
+		"a missing profile": {[]string{inRegion, "-profile", "ghost"}, nil, 1, `no profile "ghost"`, "-profile"},
+		"a broken config":   {[]string{inRegion}, []string{"AWS_CA_BUNDLE=" + filepath.Join("no", "such.pem")}, 1, "such.pem", "AWS_CA_BUNDLE"},
+		"an empty key":      {[]string{inRegion}, []string{keyVariable + "="}, 1, keyVariable + " is empty", "unset it"},
+		"an argument":       {[]string{inRegion, "us-east-1"}, nil, 2, `unexpected argument "us-east-1"`, "see bedrock-proxy -h."},
+		"an unknown flag":   {[]string{"-port", "8484"}, nil, 2, "-port", "See bedrock-proxy -h."},
 	} {
 		t.Run(name, func(t *testing.T) {
-			output, err := program(t, test.env, append([]string{"-listen", "127.0.0.1:0"}, test.args...)...).CombinedOutput()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != test.status {
-				t.Errorf("%v", err)
+			output, err := program(t, test.env, append([]string{"-listen=127.0.0.1:0"}, test.args...)...).CombinedOutput()
+			if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != test.status {
+				t.Errorf("%v, want status %d", err, test.status)
 			}
-			if lines := strings.Count(string(output), "\n"); lines < 1 || lines > 2 || !strings.Contains(string(output), test.says) {
-				t.Errorf("it says %q", output)
+			lines := strings.SplitAfter(string(output), "\n")
+			if len(lines) != 3 || !strings.HasPrefix(lines[0], "bedrock-proxy: ") || !strings.Contains(lines[0], test.says) || !strings.Contains(lines[1], test.does) {
+				t.Errorf("it says:\n%s", output)
 			}
 		})
+	}
+}
+
+func TestAddress(t *testing.T) {
+	for address, allowed := range map[string]bool{
+		"127.0.0.1:0": true, "localhost:0": true, "[::1]:0": true,
+		"": false, ":0": false, "0.0.0.0:0": false, "[::]:0": false, "[::ffff:0.0.0.0]:0": false, "192.0.2.1:0": false,
+		"*:0": false, "localhost.example.com:0": false, "127.0.0.1": false, "8484": false, "127.1:0": false,
+	} {
+		if err := checkAddress(address); (err == nil) != allowed {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	for _, allowed := range []string{"https://gateway.example.com:8443/bedrock", "http://127.0.0.1:8000", "http://localhost:8000/x"} {
+		if u, err := parseEndpoint(allowed); err != nil || u.String() != allowed {
+			t.Errorf("%s: %v, %v", allowed, u, err)
+		}
+	}
+	for _, refused := range []string{
+		"http://192.0.2.1", "ftp://gateway.example.com", "gateway.example.com:443", "localhost:8000", "//gateway.example.com", "https://:443", "https:///bedrock",
+		"https://me:" + callersOwn + "@gateway.example.com", "https://me:" + callersOwn + "@gateway example",
+		"https://gateway.example.com?key=" + callersOwn, "https://gateway.example.com#" + callersOwn,
+	} {
+		if u, err := parseEndpoint(refused); err == nil || u != nil || strings.Contains(err.Error(), callersOwn) {
+			t.Errorf("%s: %v, %v", refused, u, err)
+		}
 	}
 }
 
@@ -289,13 +156,19 @@ type instance struct {
 	stderr  io.Closer // output is closed by it
 }
 
-// start starts the program with a profile that has no credentials yet. The first
-// line of its output has been read.
-func start(t *testing.T, endpoint string) *instance {
+// Files of an instance, by name.
+type files map[string]string
+
+// signedIn is what a tool writes that signs a person in.
+var signedIn = files{"credentials": "[team]\naws_access_key_id = ASIAPROXY\naws_secret_access_key = " + secretKey + "\naws_session_token = " + session + "\n"}
+
+// start starts the program with a key and the profile team. The first line of its
+// output has been read.
+func start(t *testing.T, env []string, has files, args ...string) *instance {
 	t.Helper()
-	p := &instance{command: program(t, []string{keyVariable + "=" + proxyKey},
-		"-listen", "127.0.0.1:0", "-endpoint", endpoint, "-profile", "team")}
-	p.write(t, "config", "[profile team]\nregion = "+region+"\n")
+	p := &instance{command: program(t, append(env, keyVariable+"="+proxyKey), append(args, "-listen=127.0.0.1:0", "-profile=team")...)}
+	p.write(t, files{"config": "[profile team]\nregion = " + region + "\n" + has["more config"]})
+	p.write(t, has)
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -314,44 +187,44 @@ func start(t *testing.T, endpoint string) *instance {
 	return p
 }
 
-// provide is what a tool that signs a person in does.
-func (p *instance) provide(t *testing.T) {
+func (p *instance) write(t *testing.T, has files) {
 	t.Helper()
-	p.write(t, "credentials", fmt.Sprintf("[team]\naws_access_key_id = ASIAPROXY\naws_secret_access_key = %s\naws_session_token = %s\n", secretKey, session))
-}
-
-func (p *instance) write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(p.command.Dir, name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range has {
+		file := filepath.Join(p.command.Dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
-// signal sends a signal, and returns when the program listens no more.
-func (p *instance) signal(t *testing.T, signal os.Signal) {
+// call makes a request with the key of the program.
+func (p *instance) call(t *testing.T, path string) *http.Response {
 	t.Helper()
+	return p.do(t, "POST", path, "X-Api-Key", proxyKey)
+}
+
+// end sends the first signal and returns what the program writes before it ends.
+func (p *instance) end(t *testing.T, signal os.Signal) string {
+	t.Helper()
+	if runtime.GOOS == "windows" { // where no process can send another a signal
+		signal = os.Kill
+	}
 	if err := p.command.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
-		if err != nil {
-			return
-		}
-		conn.Close()
-		time.Sleep(time.Millisecond)
+	text, err := io.ReadAll(p.output)
+	if err := errors.Join(err, p.command.Wait()); err != nil && signal != os.Kill {
+		t.Error(err)
 	}
+	return string(text)
 }
 
-// slowBedrock says when a request has arrived and answers it once finish is closed.
+// slowBedrock verifies tokens. It says when a request for /model/slow has arrived,
+// and answers it once finish is closed.
 func slowBedrock(t *testing.T) (url string, arrived, finish chan struct{}) {
 	arrived, finish = make(chan struct{}, 1), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if _, err := service.Verify(token); err != nil {
-			t.Errorf("%s %s: %v", r.Method, r.URL, err)
-		}
-		if r.URL.Path == "/model/slow/invoke" {
+	server := httptest.NewServer(verified(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/model/slow/") {
 			arrived <- struct{}{}
 			select {
 			case <-finish:
@@ -364,86 +237,51 @@ func slowBedrock(t *testing.T) (url string, arrived, finish chan struct{}) {
 	return server.URL, arrived, finish
 }
 
-// ask makes a request to slowBedrock and sends what came of it.
-func (p *instance) ask(outcome chan<- string) {
-	request, err := http.NewRequest("POST", p.url+"/model/slow/invoke", http.NoBody)
-	if err != nil {
-		outcome <- err.Error()
-		return
-	}
-	request.Header.Set("X-Api-Key", proxyKey)
-	response, err := p.client.RoundTrip(request)
-	if err != nil {
-		outcome <- err.Error()
-		return
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	outcome <- fmt.Sprint(response.StatusCode, string(body), err)
-}
-
 // The program starts without credentials, serves once there are some, and lets a
 // running request finish when it is told to end.
 func TestProgram(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			bedrock, arrived, finish := slowBedrock(t)
-			p := start(t, bedrock)
-			failure(t, p.do(t, "GET", "/v1/models"), http.StatusUnauthorized)
-			message := failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
-			if !strings.HasPrefix(message, "bedrock-proxy: no AWS credentials were found\nSet ") {
-				t.Errorf("message %q", message)
+			p := start(t, nil, nil, "-endpoint", bedrock)
+			errorOf(t, p.do(t, "GET", "/v1/models"), http.StatusUnauthorized)
+			errorOf(t, p.call(t, "/v1/models"), http.StatusForbidden)
+			p.write(t, signedIn)
+			for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) { // for an error stands for some seconds
+				if response := p.call(t, "/v1/responses"); response.StatusCode == http.StatusOK {
+					break
+				} else if time.Since(begun) > 10*time.Second {
+					t.Fatal(response.Status, read(t, response))
+				}
 			}
-			p.provide(t)
-			if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
-				t.Fatal(response.Status, read(t, response))
-			}
+
 			if runtime.GOOS == "windows" {
 				return // where no process can send another a signal
 			}
-
-			outcome := make(chan string, 1)
-			go p.ask(outcome)
-			<-arrived
-			p.signal(t, signal)
-			close(finish)
-			if got, want := <-outcome, `200{"ok": true}<nil>`; got != want {
-				t.Errorf("the running request got %s", got)
+			text := make(chan string)
+			go func() {
+				<-arrived
+				go func() { text <- p.end(t, signal) }()
+				for err := error(nil); err == nil; { // until it listens no more
+					var conn net.Conn
+					if conn, err = net.Dial("tcp", strings.TrimPrefix(p.url, "http://")); err == nil {
+						conn.Close()
+					}
+				}
+				close(finish)
+			}()
+			response := p.call(t, "/model/slow/invoke")
+			if body := read(t, response); response.StatusCode != http.StatusOK || body != `{"ok": true}` {
+				t.Errorf("the running request got %s %s", response.Status, body)
 			}
-			rest, err := io.ReadAll(p.output)
-			if err != nil {
-				t.Error(err)
-			}
-			if err := p.command.Wait(); err != nil {
-				t.Error(err)
-			}
-			for _, line := range []string{`GET "/v1/models" 401`, `GET "/v1/models" 403`, `GET "/v1/models" 200`, `POST "/model/slow/invoke" 200`} {
-				if bytes.Count(rest, []byte(" bedrock-proxy: "+line)) != 1 {
-					t.Errorf("no %s in the log:\n%s", line, rest)
+			log := <-text
+			for _, line := range []string{`GET "/v1/models" 401`, `POST "/v1/models" 403`, `POST "/v1/responses" 200`, `POST "/model/slow/invoke" 200`} {
+				if strings.Count(log, " bedrock-proxy: "+line) != 1 {
+					t.Errorf("no %s in the log:\n%s", line, log)
 				}
 			}
-			if bytes.Count(rest, []byte("\n")) != 4 {
-				t.Errorf("the log:\n%s", rest)
-			}
 		})
-	}
-}
-
-// Who is not signed in learns how to sign in with the program's profile.
-func TestProgramSignIn(t *testing.T) {
-	p := start(t, "http://localhost:1")
-	p.write(t, "config", `[profile team]
-region = `+region+`
-sso_session = work
-sso_account_id = 111122223333
-sso_role_name = team
-[sso-session work]
-sso_region = `+region+`
-sso_start_url = https://example.com/start
-`)
-	message := failure(t, p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey), http.StatusForbidden)
-	if !strings.HasSuffix(message, "\nSign in with aws sso login --profile \"team\".") {
-		t.Errorf("message %q", message)
 	}
 }
 
@@ -453,25 +291,24 @@ func TestSecondSignal(t *testing.T) {
 		t.Skip("no process can send another a signal")
 	}
 	bedrock, arrived, _ := slowBedrock(t)
-	p := start(t, bedrock)
-	p.provide(t)
-	go p.ask(make(chan string, 1))
+	p := start(t, nil, signedIn, "-endpoint", bedrock)
+	request := must(http.NewRequest("POST", p.url+"/model/slow/invoke", nil))
+	request.Header.Set("X-Api-Key", proxyKey)
+	go p.client.RoundTrip(request)
 	<-arrived
-	p.signal(t, syscall.SIGTERM) // and not SIGINT, which programs in the background may be made to ignore
 	ended := make(chan error, 1)
 	go func() { ended <- p.command.Wait() }()
-	for deadline := time.After(4 * time.Second); ; {
-		p.command.Process.Signal(syscall.SIGTERM) // the first of these may come too early to be the second
+	for deadline := time.After(grace - time.Second); ; {
+		p.command.Process.Signal(syscall.SIGTERM) // and not SIGINT, which programs in the background may be made to ignore
 		select {
 		case err := <-ended:
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) {
+			if _, ok := err.(*exec.ExitError); !ok {
 				t.Error(err)
 			}
 			return
 		case <-deadline:
 			t.Fatal("it still runs")
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond): // two signals at once may be one
 		}
 	}
 }
@@ -479,103 +316,190 @@ func TestSecondSignal(t *testing.T) {
 // Who started the program may stop reading its log.
 func TestClosedLog(t *testing.T) {
 	bedrock, _, _ := slowBedrock(t)
-	p := start(t, bedrock)
-	p.provide(t)
+	p := start(t, nil, signedIn, "-endpoint", bedrock)
 	p.stderr.Close()
 	for range 3 {
-		if response := p.do(t, "GET", "/v1/models", "X-Api-Key", proxyKey); response.StatusCode != http.StatusOK {
+		if response := p.call(t, "/v1/models"); response.StatusCode != http.StatusOK {
 			t.Fatal(response.Status, read(t, response))
 		}
 	}
-	if runtime.GOOS == "windows" {
-		return // where no process can send another a signal
-	}
-	p.signal(t, syscall.SIGTERM)
-	if err := p.command.Wait(); err != nil {
-		t.Error(err)
+	if runtime.GOOS != "windows" {
+		p.command.Process.Signal(syscall.SIGTERM)
+		if err := p.command.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
-// -version and -h print to standard output, and nothing is started.
-func TestPrints(t *testing.T) {
-	for flag, want := range map[string][]string{
-		"-version": {"bedrock-proxy ", " go1."},
-		"-h":       {"Usage: bedrock-proxy ", keyVariable, "-region", "-profile", "-listen", "-endpoint", "-version", "127.0.0.1:8484"},
-	} {
-		t.Run(flag, func(t *testing.T) {
-			command := program(t, []string{keyVariable + "="}, flag)
-			var stderr strings.Builder
-			command.Stderr = &stderr
-			output, err := command.Output()
-			if err != nil || stderr.Len() > 0 {
-				t.Errorf("%v, and it says %q", err, stderr.String())
+// The log has nothing of an answer that is longer than it says, which net/http writes
+// to the log of the process.
+func TestLogOfLongAnswer(t *testing.T) {
+	p := start(t, nil, signedIn, "-endpoint", answerWith(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"+callersOwn))
+	if body := read(t, p.call(t, "/v1/responses")); body != "{}" {
+		t.Errorf("the answer %s", body)
+	}
+	time.Sleep(100 * time.Millisecond) // in which it would be written
+	if text := p.end(t, syscall.SIGTERM); strings.Contains(text, callersOwn) || strings.Count(text, "\n") != 1 {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
+// Bedrock is called with the certificate authorities that credentials are retrieved with.
+func TestCertificateAuthority(t *testing.T) {
+	bedrock := httptest.NewTLSServer(verified(t, ok))
+	defer bedrock.Close()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bedrock.Certificate().Raw})
+	p := start(t, []string{"AWS_CA_BUNDLE=ca.pem"}, files{"ca.pem": string(authority), "credentials": signedIn["credentials"]}, "-endpoint", bedrock.URL)
+	if response := p.call(t, "/v1/responses"); response.StatusCode != http.StatusOK {
+		t.Error(response.Status, read(t, response))
+	}
+}
+
+// Callers of a program at work learn why it has no credentials, and what to do
+// that helps while it runs.
+func TestProgramHasNoCredentials(t *testing.T) {
+	answer := func(status int) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if status == http.StatusUnauthorized {
+				w.Header().Set("X-Amzn-Errortype", "UnauthorizedException")
 			}
-			for _, want := range want {
-				if !strings.Contains(string(output), want) {
-					t.Errorf("no %q in %q", want, output)
-				}
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	const sso = "sso_session = work\nsso_account_id = 111122223333\nsso_role_name = team\n[sso-session work]\nsso_region = " + region + "\nsso_start_url = https://example.com/start\n"
+	token := filepath.Base(must(ssocreds.StandardCachedTokenFilepath("work")))
+	inSSO := files{"more config": sso, filepath.Join(".aws", "sso", "cache", token): fmt.Sprintf(`{"accessToken": %q, "expiresAt": "2999-01-01T00:00:00Z"}`, callersOwn)}
+	for name, test := range map[string]struct {
+		env     []string
+		has     files
+		status  int
+		message string
+	}{
+		"nowhere":          {nil, nil, 403, "no AWS credentials were found\nSign in with aws login or aws sso login, or write keys into the shared credentials file; or restart bedrock-proxy with "},
+		"not signed in":    {nil, files{"more config": sso}, 403, "\nSign in with aws sso login --profile \"team\"."},
+		"SSO refuses":      {[]string{"AWS_ENDPOINT_URL_SSO=" + answer(401)}, inSSO, 403, "\nSign in with aws sso login --profile \"team\"."},
+		"SSO in an outage": {[]string{"AWS_MAX_ATTEMPTS=1", "AWS_ENDPOINT_URL_SSO=" + answer(503)}, inSSO, 503, "SSO answered with status 503 Service Unavailable\nTry again later."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, test.env, test.has)
+			if message := errorOf(t, p.call(t, "/v1/models"), test.status); !strings.Contains(message, test.message) {
+				t.Errorf("message %q", message)
 			}
 		})
 	}
 }
 
-// A renewal that failed is one line of the log.
-func TestRenewalLog(t *testing.T) {
-	logs.take()
-	err := fmt.Errorf("%w: the SSO session has expired or is invalid", bedrocktoken.ErrCredentials)
-	logRenewal(err, "team")
-	text := logs.take()
-	if !strings.Contains(text, " credentials not renewed: no valid credentials: the SSO session has expired or is invalid Sign in with ") || strings.Count(text, "\n") != 1 {
-		t.Errorf("the log:\n%s", text)
+// A company's proxy that refuses is named.
+func TestProgramBehindProxy(t *testing.T) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, callersOwn, http.StatusProxyAuthRequired)
+	}))
+	defer proxy.Close()
+	address := strings.TrimPrefix(proxy.URL, "http://")
+	p := start(t, []string{"HTTPS_PROXY=http://me:" + callersOwn + "@" + address}, signedIn)
+	want := "bedrock-proxy: bedrock-mantle." + region + ".api.aws cannot be reached: proxyconnect tcp: " + address + " answered with status 407\nCheck the network, HTTPS_PROXY"
+	if message := errorOf(t, p.call(t, "/v1/models"), http.StatusBadGateway); !strings.HasPrefix(message, want) {
+		t.Errorf("message %q", message)
 	}
 }
 
-// The page names every flag and every path, and leads each base URL of AWS's to
-// where it says.
-func TestPage(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "proxy.md"))
-	if err != nil {
-		t.Fatal(err)
+// inMemory starts the server in a bubble of synctest. stop is the first signal, and
+// returns what serve does.
+func inMemory(t *testing.T, handler http.Handler) (listener awstest.Listener, client *http.Client, stop func() error) {
+	t.Helper()
+	listener = make(awstest.Listener)
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error, 1)
+	go func() { result <- serve(ctx, listener, handler) }()
+	transport := &http.Transport{DialContext: listener.DialContext}
+	return listener, &http.Client{Transport: transport}, func() error {
+		cancel()
+		err := <-result
+		transport.CloseIdleConnections()
+		return err
 	}
-	page := string(text)
-	for _, flag := range []string{"region", "profile", "listen", "endpoint", "version"} {
-		if !strings.Contains(page, "| `-"+flag+"` |") {
-			t.Errorf("no row for -%s", flag)
-		}
+}
+
+// takes answers after as long as the path says, unless the caller goes away.
+func takes(w http.ResponseWriter, r *http.Request) {
+	life, _ := time.ParseDuration(strings.TrimPrefix(r.URL.Path, "/"))
+	io.Copy(io.Discard, r.Body)
+	select {
+	case <-time.After(life):
+		ok(w, r)
+	case <-r.Context().Done():
 	}
-	for _, route := range routes {
-		if !strings.Contains(page, "`"+route.prefix+"`") && !strings.Contains(page, "`"+route.prefix+"…`") {
-			t.Errorf("no row for %s", route.prefix)
-		}
-	}
-	rows := regexp.MustCompile("(?m)^\\| `https://([^`/]*)([^`]*)` \\| `http://127.0.0.1:8484([^`]*)`(?:, or (?:without `(/.*)`|`(/.*)`|(no path)))? \\|$").FindAllStringSubmatch(page, -1)
-	if len(rows) != strings.Count(page, "| `https://") || len(rows) == 0 {
-		t.Errorf("%d rows", len(rows))
-	}
-	for _, row := range rows {
-		host, path := strings.Replace(row[1], "REGION", "%s", 1), row[2]
-		// What a client of that base URL appends to it.
-		for _, rest := range map[string][]string{
-			"":           {"/model/x/converse"},
-			"/v1":        {"/chat/completions", "/responses"},
-			"/openai/v1": {"/chat/completions", "/responses"},
-			"/anthropic": {"/v1/messages", "/v1/messages/count_tokens"},
-		}[path] {
-			bases := []string{row[3]}
-			switch {
-			case row[4] != "":
-				bases = append(bases, strings.TrimSuffix(row[3], row[4]))
-			case row[5] != "":
-				bases = append(bases, row[5])
-			case row[6] != "":
-				bases = append(bases, "")
-			}
-			for _, base := range bases {
-				route := routeOf(&url.URL{Path: base + rest})
-				if route == nil || route.host != host || route.path+strings.TrimPrefix(base+rest, route.prefix) != path+rest {
-					t.Errorf("%s of %s%s does not come from %s", rest, row[1], path, base)
+}
+
+// After the first signal running requests have five seconds, and no longer.
+func TestGrace(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		for life, stops := range map[string]time.Duration{"4s": 4 * time.Second, "1h": 5 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				_, client, stop := inMemory(t, http.HandlerFunc(takes))
+				if http2 {
+					overHTTP2(client.Transport.(*http.Transport))
 				}
+				answered := make(chan error, 1)
+				go func() {
+					response, err := client.Get("http://localhost/" + life)
+					if err == nil {
+						_, err = io.ReadAll(response.Body)
+						response.Body.Close()
+					}
+					answered <- err
+				}()
+				synctest.Wait()
+				start := time.Now()
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+				// net/http looks every half second whether a request has ended.
+				if took := time.Since(start); took < stops || took > stops+500*time.Millisecond {
+					t.Errorf("%s, HTTP/2 %t: it took %v to stop", life, http2, took)
+				}
+				if err := <-answered; (err == nil) != (life == "4s") {
+					t.Errorf("%s, HTTP/2 %t: the request: %v", life, http2, err)
+				}
+			})
+		}
+	}
+}
+
+// Who sends no request, or no other, is sent away.
+func TestTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener, _, stop := inMemory(t, http.HandlerFunc(takes))
+		for begun, want := range map[string]time.Duration{
+			"": 10 * time.Second,
+			"POST /1s HTTP/1.1\r\nHost: localhost\r\nX-Slow: ": 10 * time.Second,
+			"PRI * HTTP/2.0\r\n":                          10 * time.Second,
+			"GET /0s HTTP/1.1\r\nHost: localhost\r\n\r\n": 2 * time.Minute,
+		} {
+			conn := must(listener.DialContext(t.Context(), "", ""))
+			start := time.Now()
+			io.WriteString(conn, begun)
+			if answer, err := io.ReadAll(conn); err != nil {
+				t.Errorf("%q, %v", answer, err)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("it waited %v after %q", took, begun)
 			}
 		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// serve returns when it cannot listen any more.
+func TestServeFails(t *testing.T) {
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	listener.Close()
+	if err := serve(t.Context(), listener, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
+	"github.com/bedrocktoken/bedrocktoken/cmd/internal/transport"
 )
 
 // The hosts of Bedrock's endpoints in a region.
@@ -33,7 +36,7 @@ const (
 // path instead. A prefix without a slash at its end is a whole path too.
 type route struct{ prefix, path, host string }
 
-// routes has what is more special first.
+// routes has what is more special first. The usage and an answer 404 list them.
 var routes = []route{
 	{"/runtime/", "/", runtimeHost},
 	{"/mantle/", "/", mantleHost},
@@ -72,31 +75,24 @@ func routeOf(u *url.URL) *route {
 	return nil
 }
 
-// notFound lists all prefixes.
-func notFound() string {
-	var prefixes []string
-	for _, route := range routes {
-		prefixes = append(prefixes, route.prefix)
-	}
-	return "unknown path; those served begin with " + strings.Join(prefixes, ", ")
-}
-
 type proxy struct {
-	region   string
 	profile  string   // as given, for the text of an error
 	endpoint *url.URL // in place of the hosts of routes, unless nil
 	key      string   // which callers must present, unless empty
-	origins  http.CrossOriginProtection
-	bedrock  httputil.ReverseProxy
+	log      *log.Logger
+
+	region  string
+	origins http.CrossOriginProtection
+	bedrock httputil.ReverseProxy
 }
 
-// newProxy returns the handler of the whole program. Requests go through base.
-func newProxy(provider *bedrocktoken.Provider, profile string, endpoint *url.URL, key string, base http.RoundTripper) http.Handler {
+// handler returns the handler of the whole program. Requests go through base.
+func (p *proxy) handler(provider *bedrocktoken.Provider, base http.RoundTripper) http.Handler {
 	var hosts []string
-	if endpoint != nil {
-		hosts = append(hosts, endpoint.Hostname())
+	if p.endpoint != nil {
+		hosts = append(hosts, p.endpoint.Hostname())
 	}
-	p := &proxy{region: provider.Region(), profile: profile, endpoint: endpoint, key: key}
+	p.region = provider.Region()
 	p.bedrock = httputil.ReverseProxy{
 		Transport:     provider.Transport(base, hosts...),
 		Rewrite:       p.rewrite,
@@ -108,38 +104,64 @@ func newProxy(provider *bedrocktoken.Provider, profile string, endpoint *url.URL
 		ErrorHandler: p.unanswered,
 		ErrorLog:     log.New(io.Discard, "", 0), // its lines can quote what Bedrock sent
 	}
-	return logged(p)
+	return p
 }
 
-// newTransport returns the base for newProxy.
-func newTransport() *http.Transport {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true                    // answers pass as they are
-	transport.MaxIdleConnsPerHost = transport.MaxIdleConns // there are three hosts at most
+// newTransport returns the base for the handler.
+func newTransport(ctx context.Context, profile string) (*http.Transport, error) {
+	base, err := transport.New(ctx, profile)
+	if err != nil {
+		return nil, err
+	}
+	base.DisableCompression = true // answers pass as they are
 	// Without pings a connection whose path has died silently, as after a sleep or a
-	// change of network, is used for a quarter of an hour. It is left after 20 seconds.
-	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
-	return transport
+	// change of network, is used for a quarter of an hour. It is left after 45 seconds.
+	// More frequent pings make servers that count them close the connection. The values
+	// are those of Kubernetes.
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
+	// Its own error for this does not say who answered.
+	base.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
+		if response.StatusCode != http.StatusOK {
+			return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s answered with status %d", proxy.Host, response.StatusCode)}
+		}
+		return nil
+	}
+	return base, nil
 }
 
-// ServeHTTP passes a request on, or refuses it before credentials are fetched.
+// ServeHTTP logs method, path, status and duration of each request. Nothing else of
+// it is for a log.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start, recorder := time.Now(), &statusRecorder{ResponseWriter: w}
+	defer func() { // also when the answer breaks off, which is a panic
+		p.log.Printf("%.20s %.500q %d %v", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond))
+	}()
+	p.serve(recorder, r)
+}
+
+// serve passes a request on, or refuses it before credentials are fetched.
+func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	// GET is not safe here: what it asks for is read in your name.
 	unsafe := r.WithContext(r.Context())
 	unsafe.Method = http.MethodPost
 
 	switch host := (&url.URL{Host: r.Host}).Hostname(); {
-	case !isLoopback(host): // a web page can make a name of its own lead here
-		fail(w, http.StatusForbidden, "permission_error", fmt.Sprintf("the Host header is %.100q: use localhost or a loopback address", r.Host))
+	case r.URL.Host != "", r.Method == http.MethodConnect, r.Method == http.MethodTrace: // the answer to TRACE would show the token
+		fail(w, http.StatusBadRequest, "this is not a forward proxy", "Use its address as a client's base URL, not as HTTP_PROXY or HTTPS_PROXY.")
 	case p.origins.Check(unsafe) != nil:
-		fail(w, http.StatusForbidden, "permission_error", "web pages may not use this proxy")
+		fail(w, http.StatusForbidden, "web pages may not use this proxy", "Call it from a program that is not a browser.")
+	case p.key == "" && !isLoopback(host): // a web page can make a name of its own lead here
+		fail(w, http.StatusForbidden, fmt.Sprintf("the Host header is %.100q", r.Host),
+			"Use localhost or a loopback address; or restart bedrock-proxy with "+keyVariable+" set, and send that key.")
 	case !p.authorized(r):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		fail(w, http.StatusUnauthorized, "authentication_error", "send the key of BEDROCK_PROXY_KEY as a bearer token or in X-Api-Key")
-	case r.URL.Host != "", r.Method == http.MethodConnect, r.Method == http.MethodTrace:
-		fail(w, http.StatusBadRequest, "invalid_request_error", "this is not a forward proxy: use its address as a client's base URL")
+		fail(w, http.StatusUnauthorized, "the key is missing or wrong", "Send the key of "+keyVariable+" as a bearer token or in X-Api-Key.")
 	case routeOf(r.URL) == nil:
-		fail(w, http.StatusNotFound, "not_found_error", notFound())
+		var prefixes []string
+		for _, route := range routes {
+			prefixes = append(prefixes, route.prefix)
+		}
+		fail(w, http.StatusNotFound, "unknown path", "Those served begin with "+strings.Join(prefixes, ", ")+".")
 	default:
 		// Bedrock may answer before it has the whole body. Without this net/http would
 		// then read the rest itself, and the transport would break off the answer.
@@ -175,68 +197,51 @@ func (p *proxy) rewrite(r *httputil.ProxyRequest) {
 	} else {
 		r.SetURL(&url.URL{Scheme: "https", Host: fmt.Sprintf(route.host, p.region)})
 	}
-	for _, name := range []string{"Api-Key", "Cookie", "Connection", "Upgrade"} {
-		r.Out.Header.Del(name)
-	}
-	maps.DeleteFunc(r.Out.Header, func(name string, _ []string) bool { return isSigV4(name) })
-	parameters := slices.DeleteFunc(strings.Split(r.Out.URL.RawQuery, "&"), func(parameter string) bool {
-		name, _, _ := strings.Cut(parameter, "=")
-		name, _ = url.QueryUnescape(name)
-		return isSigV4(name)
+	maps.DeleteFunc(r.Out.Header, func(name string, _ []string) bool {
+		return strings.HasPrefix(name, "X-Amz-") || // of a signature; X-Amzn-Bedrock-… are settings
+			slices.Contains([]string{"Api-Key", "Cookie", "Connection", "Upgrade"}, name)
 	})
-	r.Out.URL.RawQuery = strings.Join(parameters, "&")
-}
-
-// isSigV4 reports whether a header or query parameter has to do with a signature.
-func isSigV4(name string) bool {
-	return strings.HasPrefix(strings.ToLower(name), "x-amz-") // X-Amzn-Bedrock-… are settings
 }
 
 // unanswered answers when Bedrock did not.
 func (p *proxy) unanswered(w http.ResponseWriter, r *http.Request, err error) {
-	var network net.Error
-	var certificate *tls.CertificateVerificationError
-	switch {
+	switch unreachable := fmt.Sprintf("%s cannot be reached: %v", r.URL.Host, err); {
 	case r.Context().Err() != nil: // the caller has gone: 499 is for the log, as nginx has it
 		w.WriteHeader(499)
 	case errors.Is(err, bedrocktoken.ErrOutage):
 		w.Header().Set("Retry-After", "5")
-		fail(w, http.StatusServiceUnavailable, "api_error", explain.Error(err, p.profile))
+		fail(w, http.StatusServiceUnavailable, explain.Running("bedrock-proxy", err, p.profile), "")
 	case errors.Is(err, bedrocktoken.ErrCredentials):
 		// A person has to act. Tools that are told to try again do so for minutes, and
 		// show nothing meanwhile.
 		w.Header().Set("X-Should-Retry", "false")
-		fail(w, http.StatusForbidden, "permission_error", explain.Error(err, p.profile))
-	case errors.Is(err, bedrocktoken.ErrEndpoint), errors.As(err, &network), errors.As(err, &certificate):
-		fail(w, http.StatusBadGateway, "api_error", fmt.Sprintf("%s cannot be reached: %v", r.URL.Host, err))
+		fail(w, http.StatusForbidden, explain.Running("bedrock-proxy", err, p.profile), "")
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		fail(w, http.StatusBadGateway, unreachable, "If a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE set to its authority's.")
+	case errors.As(err, new(net.Error)):
+		fail(w, http.StatusBadGateway, unreachable, "Check the network, HTTPS_PROXY and -endpoint. Not every region has each of Bedrock's endpoints.")
 	default: // err is not shown: it can quote what Bedrock sent
-		fail(w, http.StatusBadGateway, "api_error", r.URL.Host+" gave no valid answer")
+		fail(w, http.StatusBadGateway, r.URL.Host+" gave no valid answer", "Try again. If it stays, check whether HTTPS_PROXY and -endpoint lead to Bedrock.")
 	}
 }
 
+// notRenewed logs that credentials could not be renewed. Callers see nothing of it
+// until those that are held expire.
+func (p *proxy) notRenewed(err error) {
+	p.log.Printf("credentials not renewed: %s", strings.ReplaceAll(explain.Running("bedrock-proxy", err, p.profile), "\n", " "))
+}
+
 // fail answers with an error in which the clients of OpenAI, Anthropic and AWS
-// all find the message.
-func fail(w http.ResponseWriter, status int, kind, message string) {
-	message = "bedrock-proxy: " + message
+// all find the message: what is wrong and, unless that says it, what to do.
+func fail(w http.ResponseWriter, status int, what, advice string) {
+	kinds := map[int]string{400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+	message := strings.TrimSuffix("bedrock-proxy: "+what+"\n"+advice, "\n")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{
 		"type":    "error",
-		"error":   map[string]string{"type": kind, "message": message},
+		"error":   map[string]string{"type": cmp.Or(kinds[status], "api_error"), "message": message},
 		"message": message,
-	})
-}
-
-// logged logs method, path, status and duration of each request. Nothing else of
-// it is for a log.
-func logged(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		recorder := &statusRecorder{ResponseWriter: w}
-		defer func() { // also when the answer breaks off, which is a panic
-			log.Printf("%.20s %.500q %d %v", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond))
-		}()
-		next.ServeHTTP(recorder, r)
 	})
 }
 

@@ -27,7 +27,6 @@ func TestClient(t *testing.T) {
 	for api, newClient := range newClients {
 		for name, call := range calls {
 			clients[api+" "+name] = clienttest.Client{
-				Attempts: 3, // the client's default
 				New: func(t *testing.T, s clienttest.Setup) clienttest.Call {
 					messages, err := newClient(t, s)
 					if err != nil {

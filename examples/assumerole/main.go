@@ -1,4 +1,4 @@
-// Assumerole calls Converse with tokens signed with the temporary credentials of a
+// Assumerole asks a model with tokens signed with the temporary credentials of a
 // role. They are renewed for as long as the program runs.
 //
 //	go run ./assumerole -region us-east-1 -role arn:aws:iam::123456789012:role/bedrock \
@@ -6,96 +6,97 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log"
+	"net/http"
 	"strings"
+	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/bedrocktoken/bedrocktoken"
+	"github.com/sashabaranov/go-openai"
 )
 
 func main() {
-	r := role{Tags: map[string]string{}}
-	flag.StringVar(&r.ARN, "role", "", "`ARN` of the role to assume")
-	flag.StringVar(&r.ExternalID, "external-id", "", "external `ID` that the role's trust policy asks for")
-	flag.StringVar(&r.SessionName, "session-name", "", "`name` of the role's session, as CloudTrail shows it")
+	role := flag.String("role", "", "`ARN` of the role to assume")
+	externalID := flag.String("external-id", "", "external `ID` that the role's trust policy asks for")
+	sessionName := flag.String("session-name", "", "`name` of the role's session, as CloudTrail shows it")
+	var tags []types.Tag
 	flag.Func("tag", "session tag, as `key=value`; may be repeated", func(tag string) error {
 		key, value, ok := strings.Cut(tag, "=")
 		if !ok || key == "" {
 			return errors.New("not of the form key=value")
 		}
-		r.Tags[key] = value
+		tags = append(tags, types.Tag{Key: &key, Value: &value})
 		return nil
 	})
 	region := flag.String("region", "", "`region` of the token; default: AWS_REGION, AWS_DEFAULT_REGION, the profile's")
-	model := flag.String("model", "us.amazon.nova-lite-v1:0", "`ID` of a model or inference profile; us. is for regions of the US")
+	model := flag.String("model", "openai.gpt-oss-20b-1:0", "`ID` of a model or inference profile")
 	endpoint := flag.String("endpoint", "", "base `URL` to use instead of the region's endpoint")
 	flag.Parse()
-	if r.ARN == "" {
+	if *role == "" {
 		log.Fatal("-role is missing")
 	}
 
 	ctx := context.Background()
-	r.Region = *region
-	provider, err := newProvider(ctx, *region, r)
+	provider, err := newProvider(ctx, *region, *role, func(o *stscreds.AssumeRoleOptions) {
+		if *externalID != "" {
+			o.ExternalID = externalID
+		}
+		o.RoleSessionName = *sessionName // if empty, the SDK makes one up
+		o.Tags = tags
+		o.Duration = time.Hour // the most that any role allows
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
-	answer, err := converse(ctx, newClient(cfg, provider, *endpoint), *model)
+	answer, err := ask(ctx, provider, cmp.Or(*endpoint, "https://bedrock-runtime."+provider.Region()+".amazonaws.com/openai/v1"), *model)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(answer)
 }
 
-// newProvider returns a Provider whose tokens are signed with r's credentials. It
-// caches and renews them.
-func newProvider(ctx context.Context, region string, r role) (*bedrocktoken.Provider, error) {
+// newProvider returns a Provider whose tokens are signed with the credentials of a
+// role, which is assumed with those of the SDK's default chain.
+func newProvider(ctx context.Context, region, role string, options func(*stscreds.AssumeRoleOptions)) (*bedrocktoken.Provider, error) {
+	// A request that is not answered is given up, and the SDK tries again.
+	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second)
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithDefaultRegion(region), // of STS, if neither the environment nor the profile names one
+		config.WithHTTPClient(client),
+		// The SDK does not use it for the endpoint of a container, and would wait there for ever.
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+	)
+	if err != nil {
+		return nil, err
+	}
 	return bedrocktoken.NewProvider(ctx,
 		bedrocktoken.WithRegion(region),
-		bedrocktoken.WithCredentialsProvider(aws.CredentialsProviderFunc(r.retrieve)),
+		bedrocktoken.WithCredentialsProvider(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, options)),
 		bedrocktoken.WithRenewalErrorHandler(func(err error) { log.Print(err) }),
 	)
 }
 
-func newClient(cfg aws.Config, provider *bedrocktoken.Provider, endpoint string) *bedrockruntime.Client {
-	return bedrockruntime.NewFromConfig(cfg, func(o *bedrockruntime.Options) {
-		o.Region = provider.Region()
-		o.BearerAuthTokenProvider = provider
-		o.AuthSchemePreference = []string{"httpBearerAuth"} // without it, the client signs with cfg's credentials
-		if endpoint != "" {
-			o.BaseEndpoint = &endpoint
-		}
+func ask(ctx context.Context, provider *bedrocktoken.Provider, baseURL, model string) (string, error) {
+	cfg := openai.DefaultConfig("") // no key: the transport sets the header
+	cfg.BaseURL = baseURL
+	cfg.HTTPClient = &http.Client{Transport: provider.Transport(nil)}
+	response, err := openai.NewClientWithConfig(cfg).CreateChatCompletion(ctx, openai.ChatCompletionRequest{
+		Model:    model,
+		Messages: []openai.ChatCompletionMessage{{Role: openai.ChatMessageRoleUser, Content: "Say hello in one sentence."}},
 	})
-}
-
-func converse(ctx context.Context, client *bedrockruntime.Client, model string) (string, error) {
-	output, err := client.Converse(ctx, &bedrockruntime.ConverseInput{
-		ModelId: &model,
-		Messages: []types.Message{{
-			Role:    types.ConversationRoleUser,
-			Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "Say hello in one sentence."}},
-		}},
-	})
-	if err != nil {
-		return "", err
+	if err != nil || len(response.Choices) == 0 {
+		return "", cmp.Or(err, errors.New("no answer"))
 	}
-	if message, ok := output.Output.(*types.ConverseOutputMemberMessage); ok {
-		for _, block := range message.Value.Content {
-			if text, ok := block.(*types.ContentBlockMemberText); ok {
-				return text.Value, nil
-			}
-		}
-	}
-	return "", errors.New("no text in the answer")
+	return response.Choices[0].Message.Content, nil
 }

@@ -11,8 +11,11 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/bedrocktoken/bedrocktoken"
 )
 
@@ -25,10 +28,10 @@ const maxBody = 32 << 20
 // nothing about the keys.
 type gateway map[[sha256.Size]byte]http.Handler
 
-func newGateway(ctx context.Context, tenants []tenant, region, fallback string, base http.RoundTripper) (gateway, error) {
+func newGateway(ctx context.Context, client *sts.Client, tenants []tenant, region, fallback string, base http.RoundTripper) (gateway, error) {
 	g := gateway{}
 	for _, tenant := range tenants {
-		f, err := newFailover(ctx, tenant, region, fallback, base)
+		f, err := newFailover(ctx, client, tenant, region, fallback, base)
 		if err != nil {
 			return nil, err
 		}
@@ -73,13 +76,17 @@ func handleError(w http.ResponseWriter, r *http.Request, tenant string, err erro
 		return // the client has gone
 	}
 	log.Printf("%s: %v", tenant, err)
-	if errors.Is(err, bedrocktoken.ErrCredentials) {
-		// Not 5xx, after which many clients try again for minutes.
+	switch {
+	case errors.Is(err, bedrocktoken.ErrOutage):
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "the gateway gets no credentials at the moment", http.StatusServiceUnavailable)
+	case errors.Is(err, bedrocktoken.ErrCredentials):
+		// Somebody has to act. After 5xx many clients would try again for minutes.
 		w.Header().Set("X-Should-Retry", "false")
 		http.Error(w, "the gateway has no credentials for this tenant", http.StatusForbidden)
-		return
+	default:
+		http.Error(w, "no region answers", http.StatusBadGateway)
 	}
-	http.Error(w, "no region answers", http.StatusBadGateway)
 }
 
 // A failover sends a tenant's requests to the first region, and to the second those
@@ -94,11 +101,20 @@ type region struct {
 	transport http.RoundTripper
 }
 
-func newFailover(ctx context.Context, tenant tenant, first, second string, base http.RoundTripper) (*failover, error) {
-	r := role{ARN: tenant.Role, ExternalID: tenant.ExternalID, SessionName: tenant.Name, Tags: tenant.Tags, Region: first}
+func newFailover(ctx context.Context, client *sts.Client, tenant tenant, first, second string, base http.RoundTripper) (*failover, error) {
+	role := stscreds.NewAssumeRoleProvider(client, tenant.Role, func(o *stscreds.AssumeRoleOptions) {
+		if tenant.ExternalID != "" {
+			o.ExternalID = &tenant.ExternalID
+		}
+		o.RoleSessionName = tenant.Name
+		o.Duration = time.Hour // the most that any role allows
+		for key, value := range tenant.Tags {
+			o.Tags = append(o.Tags, types.Tag{Key: &key, Value: &value})
+		}
+	})
 	provider, err := bedrocktoken.NewProvider(ctx,
 		bedrocktoken.WithRegion(first),
-		bedrocktoken.WithCredentialsProvider(aws.CredentialsProviderFunc(r.retrieve)),
+		bedrocktoken.WithCredentialsProvider(role),
 		bedrocktoken.WithRenewalErrorHandler(func(err error) { log.Printf("%s: %v", tenant.Name, err) }),
 	)
 	if err != nil {

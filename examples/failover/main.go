@@ -30,6 +30,11 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 func main() {
@@ -43,7 +48,12 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	gateway, err := newGateway(context.Background(), tenants, *region, *fallback, newBase())
+	ctx := context.Background()
+	client, err := newSTS(ctx, *region)
+	if err != nil {
+		log.Fatal(err)
+	}
+	gateway, err := newGateway(ctx, client, tenants, *region, *fallback, newBase())
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -90,7 +100,24 @@ func newBase() *http.Transport {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 	base.TLSHandshakeTimeout = 3 * time.Second
-	// Without pings, a connection whose path has died is used for minutes.
-	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}
+	// Without pings, a connection whose path has died is used for minutes. Servers that
+	// count them close a connection that sends more.
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
 	return base
+}
+
+// newSTS returns a client of STS with the credentials of the SDK's default chain.
+func newSTS(ctx context.Context, region string) (*sts.Client, error) {
+	// A request that is not answered is given up, and the SDK tries again.
+	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second)
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithDefaultRegion(region), // of STS, if neither the environment nor the profile names one
+		config.WithHTTPClient(client),
+		// The SDK does not use it for the endpoint of a container, and would wait there for ever.
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return sts.NewFromConfig(cfg), nil
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,7 +111,11 @@ func newWorld(t *testing.T, answer func(context.Context, clienttest.AssumeRole) 
 		return (&net.Dialer{}).DialContext(ctx, network, addresses[address])
 	}}
 	t.Cleanup(base.CloseIdleConnections)
-	g, err := newGateway(t.Context(), tenants, first, second, base)
+	client, err := newSTS(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGateway(t.Context(), client, tenants, first, second, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,14 +134,14 @@ func roleCredentials(_ context.Context, request clienttest.AssumeRole) (aws.Cred
 	}, nil
 }
 
-// post sends a request as a tenant and returns the status and the answer.
-func (w *world) post(t *testing.T, key, body string) (int, string) {
+// post sends a request as a tenant and returns the answer, and its body.
+func (w *world) post(t *testing.T, key, body string) (*http.Response, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+key)
+	request.Header.Set("X-Api-Key", key) // TestStreamPassesAsItComes sends it as a bearer token
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +151,7 @@ func (w *world) post(t *testing.T, key, body string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response.StatusCode, string(answer)
+	return response, string(answer)
 }
 
 // requests returns how many requests each region received. All must have a token
@@ -186,8 +191,8 @@ func TestSecondRegionServesWhatTheFirstCannot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, roleCredentials)
 			w.first.set(test.handle)
-			code, answer := w.post(t, "search key", prompt)
-			if code != test.status || code == http.StatusOK && !strings.Contains(answer, fakebedrock.Answer) {
+			response, answer := w.post(t, "search key", prompt)
+			if code := response.StatusCode; code != test.status || code == http.StatusOK && !strings.Contains(answer, fakebedrock.Answer) {
 				t.Errorf("status %d, answer %q, want %d", code, answer, test.status)
 			}
 			if ofFirst, ofSecond := w.requests(t); ofFirst != 1 || ofSecond != test.second {
@@ -208,8 +213,8 @@ func TestSecondRegionIsTheLast(t *testing.T) {
 		w := newWorld(t, roleCredentials)
 		w.first.set(handle)
 		w.second.set(handle)
-		if code, answer := w.post(t, "search key", prompt); code != want {
-			t.Errorf("status %d, answer %q, want %d", code, answer, want)
+		if response, answer := w.post(t, "search key", prompt); response.StatusCode != want {
+			t.Errorf("status %d, answer %q, want %d", response.StatusCode, answer, want)
 		}
 		if ofFirst, ofSecond := w.requests(t); ofFirst != 1 || ofSecond != 1 {
 			t.Errorf("%d and %d requests, want one each", ofFirst, ofSecond)
@@ -222,8 +227,8 @@ func TestOneAssumeRoleServesBothRegions(t *testing.T) {
 	w.first.set(status(http.StatusTooManyRequests))
 	for range 3 {
 		for _, tenant := range tenants {
-			if code, answer := w.post(t, tenant.Key, prompt); code != http.StatusOK {
-				t.Errorf("%s: status %d, answer %q", tenant.Name, code, answer)
+			if response, answer := w.post(t, tenant.Key, prompt); response.StatusCode != http.StatusOK {
+				t.Errorf("%s: status %d, answer %q", tenant.Name, response.StatusCode, answer)
 			}
 		}
 	}
@@ -232,9 +237,9 @@ func TestOneAssumeRoleServesBothRegions(t *testing.T) {
 		t.Fatalf("%d AssumeRole calls, want one for each tenant", len(got))
 	}
 	for i, tenant := range tenants {
-		want := fmt.Sprint(tenant.Role, tenant.ExternalID, tenant.Name, len(tenant.Tags), tenant.Tags["team"])
+		want := fmt.Sprint(tenant.Role, tenant.ExternalID, tenant.Name, "3600", len(tenant.Tags), tenant.Tags["team"])
 		request := got[i]
-		if got := fmt.Sprint(request.Role, request.ExternalID, request.SessionName, len(request.Tags), request.Tags["team"]); got != want {
+		if got := fmt.Sprint(request.Role, request.ExternalID, request.SessionName, request.Seconds, len(request.Tags), request.Tags["team"]); got != want {
 			t.Errorf("%s: STS was told %s, want %s", tenant.Name, got, want)
 		}
 	}
@@ -246,47 +251,51 @@ func TestOneAssumeRoleServesBothRegions(t *testing.T) {
 	}
 }
 
-func TestNoSecondTryWithoutCredentials(t *testing.T) {
-	w := newWorld(t, func(context.Context, clienttest.AssumeRole) (aws.Credentials, error) {
-		return aws.Credentials{}, errors.New("this role is not yours")
-	})
-	code, answer := w.post(t, "search key", prompt)
-	if code != http.StatusForbidden || strings.Contains(answer, "this role") {
-		t.Errorf("status %d, answer %q", code, answer)
-	}
-	if asked := len(w.sts.Requests()); asked != 1 {
-		t.Errorf("%d AssumeRole calls, want 1: a second try made another", asked)
-	}
-	if ofFirst, ofSecond := w.requests(t); ofFirst+ofSecond != 0 {
-		t.Errorf("%d and %d requests, want none", ofFirst, ofSecond)
+func TestWithoutCredentials(t *testing.T) {
+	for name, test := range map[string]struct {
+		sts           func() error
+		status        int
+		header, value string
+	}{
+		"refusal": {func() error { return errors.New("this role is not yours") }, http.StatusForbidden, "X-Should-Retry", "false"},
+		"outage":  {func() error { panic(http.ErrAbortHandler) }, http.StatusServiceUnavailable, "Retry-After", "5"},
+	} {
+		w := newWorld(t, func(context.Context, clienttest.AssumeRole) (aws.Credentials, error) {
+			return aws.Credentials{}, test.sts()
+		})
+		response, answer := w.post(t, "search key", prompt)
+		if response.StatusCode != test.status || response.Header.Get(test.header) != test.value || strings.Contains(answer, "this role") {
+			t.Errorf("%s: status %d, header %v, answer %q", name, response.StatusCode, response.Header, answer)
+		}
+		if ofFirst, ofSecond := w.requests(t); ofFirst+ofSecond != 0 {
+			t.Errorf("%s: %d and %d requests, want none", name, ofFirst, ofSecond)
+		}
 	}
 }
 
-func TestNoSecondTryForACallerWhoHasGone(t *testing.T) {
-	w := newWorld(t, roleCredentials)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	w.first.set(func(_ http.ResponseWriter, r *http.Request) {
-		defer close(ended)
-		cancel()
-		<-r.Context().Done()
+// A request that STS never answers is given up, and delays no other tenant.
+func TestUnansweredRequestIsGivenUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for 10 seconds")
+	}
+	var asked atomic.Bool
+	w := newWorld(t, func(ctx context.Context, request clienttest.AssumeRole) (aws.Credentials, error) {
+		if request.SessionName == "search" && !asked.Swap(true) {
+			<-ctx.Done()
+		}
+		return roleCredentials(ctx, request)
 	})
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+path, strings.NewReader(prompt))
-	if err != nil {
-		t.Fatal(err)
+	served := make(chan string, len(tenants))
+	for _, tenant := range tenants {
+		go func() {
+			if response, _ := w.post(t, tenant.Key, prompt); response.StatusCode != http.StatusOK {
+				t.Errorf("%s: status %d", tenant.Name, response.StatusCode)
+			}
+			served <- tenant.Name
+		}()
 	}
-	request.Header.Set("X-Api-Key", "search key")
-	if _, err := http.DefaultClient.Do(request); !errors.Is(err, context.Canceled) {
-		t.Fatalf("error %v", err)
-	}
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Error("the first region still serves the request")
-	}
-	time.Sleep(50 * time.Millisecond) // a second try would follow at once
-	if ofFirst, ofSecond := w.requests(t); ofFirst != 1 || ofSecond != 0 {
-		t.Errorf("%d and %d requests, want 1 and 0", ofFirst, ofSecond)
+	if order := <-served + ", " + <-served; order != "ads, search" {
+		t.Errorf("served in the order %s", order)
 	}
 }
 
@@ -294,24 +303,30 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
-func TestNoSecondTryAfterTheEndOfTheContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	f := failover{
-		first: region{"first", roundTripper(func(*http.Request) (*http.Response, error) {
-			cancel()
-			return nil, io.ErrUnexpectedEOF
-		})},
-		second: region{"second", roundTripper(func(*http.Request) (*http.Response, error) {
-			t.Error("the second region was tried")
-			return nil, io.EOF
-		})},
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://first", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.RoundTrip(request); err != io.ErrUnexpectedEOF {
-		t.Errorf("error %v, want the first region's", err)
+func TestNoSecondTryWhereItCannotHelp(t *testing.T) {
+	for name, first := range map[string]func(end func()) error{
+		"end of the context": func(end func()) error { end(); return io.ErrUnexpectedEOF },
+		"no credentials":     func(func()) error { return fmt.Errorf("%w: signed out", bedrocktoken.ErrCredentials) },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var want error
+		f := failover{
+			first: region{"first", roundTripper(func(*http.Request) (*http.Response, error) {
+				want = first(cancel)
+				return nil, want
+			})},
+			second: region{"second", roundTripper(func(*http.Request) (*http.Response, error) {
+				return nil, errors.New("the second region was tried")
+			})},
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://first", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.RoundTrip(request); err != want {
+			t.Errorf("%s: error %v, want the first region's", name, err)
+		}
 	}
 }
 
@@ -362,8 +377,8 @@ func TestGatewayRefuses(t *testing.T) {
 		"unknown key":   {"search keys", prompt, http.StatusUnauthorized},
 		"too long body": {"search key", strings.Repeat(" ", maxBody+1), http.StatusRequestEntityTooLarge},
 	} {
-		if code, answer := w.post(t, test.key, test.body); code != test.want {
-			t.Errorf("%s: status %d, answer %q, want %d", name, code, answer, test.want)
+		if response, answer := w.post(t, test.key, test.body); response.StatusCode != test.want {
+			t.Errorf("%s: status %d, answer %q, want %d", name, response.StatusCode, answer, test.want)
 		}
 	}
 	if ofFirst, ofSecond := w.requests(t); ofFirst+ofSecond+len(w.sts.Requests()) != 0 {
@@ -374,7 +389,7 @@ func TestGatewayRefuses(t *testing.T) {
 func TestBadRegionsAreRefused(t *testing.T) {
 	clienttest.Isolate(t)
 	for _, regions := range [][2]string{{"", second}, {first, ""}, {first, "US West"}} {
-		if _, err := newGateway(t.Context(), tenants, regions[0], regions[1], nil); !errors.Is(err, bedrocktoken.ErrRegion) {
+		if _, err := newGateway(t.Context(), nil, tenants, regions[0], regions[1], nil); !errors.Is(err, bedrocktoken.ErrRegion) {
 			t.Errorf("%q: error %v, want ErrRegion", regions, err)
 		}
 	}

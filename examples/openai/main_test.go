@@ -34,7 +34,6 @@ func TestClient(t *testing.T) {
 	for clientName, newClient := range newClients {
 		for callName, call := range calls {
 			clients[clientName+" "+callName] = clienttest.Client{
-				Attempts: 3, // the client's default
 				New: func(t *testing.T, s clienttest.Setup) clienttest.Call {
 					client := newClient(t, s)
 					return func(ctx context.Context, w io.Writer) error {

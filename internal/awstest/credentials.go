@@ -81,13 +81,11 @@ func (a *Authority) Nth(n int) aws.Credentials {
 }
 
 // Newest returns the credentials that were issued last, or none.
-func (a *Authority) Newest() aws.Credentials { return a.Nth(a.Issued() - 1) }
-
-// Issued returns how many credentials were issued.
-func (a *Authority) Issued() int {
+func (a *Authority) Newest() aws.Credentials {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.issued)
+	last := len(a.issued) - 1
+	a.mu.Unlock()
+	return a.Nth(last)
 }
 
 // Verify verifies a token for region. Credentials that have expired are refused,

@@ -12,8 +12,7 @@ import (
 
 // Isolate makes home the home directory, and hides the variables whose names
 // begin with one of prefixes, until the function that it returns is called. It
-// cannot use t.Setenv, which TestMain does not have and parallel tests may not
-// call.
+// cannot use t.Setenv, which TestMain does not have.
 func Isolate(home string, prefixes ...string) (restore func()) {
 	saved := os.Environ()
 	for _, variable := range saved {
@@ -40,15 +39,15 @@ func Isolate(home string, prefixes ...string) (restore func()) {
 	}
 }
 
-// Main runs the tests of a package with no AWS settings but their own, and
-// returns the exit status.
+// Main runs the tests of a package with no AWS settings but their own and no proxy,
+// and returns the exit status.
 func Main(m *testing.M) int {
 	home, err := os.MkdirTemp("", "bedrocktoken")
 	if err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(home)
-	defer Isolate(home, "AWS_")()
+	defer Isolate(home, "AWS_", "HTTP_PROXY", "HTTPS_PROXY")()
 	return m.Run()
 }
 
@@ -57,27 +56,6 @@ func Set(t *testing.T, env map[string]string) {
 	t.Helper()
 	for name, value := range env {
 		t.Setenv(name, value)
-	}
-}
-
-// SetUntil sets variables until the function that it returns is called, for a
-// test that becomes parallel afterwards, which t.Setenv forbids.
-func SetUntil(env map[string]string) (restore func()) {
-	saved := map[string]string{}
-	for name, value := range env {
-		if before, ok := os.LookupEnv(name); ok {
-			saved[name] = before
-		}
-		os.Setenv(name, value)
-	}
-	return func() {
-		for name := range env {
-			if before, ok := saved[name]; ok {
-				os.Setenv(name, before)
-			} else {
-				os.Unsetenv(name)
-			}
-		}
 	}
 }
 

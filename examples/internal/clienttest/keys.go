@@ -12,37 +12,22 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/internal/awstest"
 )
 
-// ErrSource is the error of a source of credentials that fails.
-var ErrSource = errors.New("the source of credentials failed")
-
 // Keys is a source of temporary credentials that are replaced now and then. The
 // server accepts those that it gave last.
 type Keys struct {
 	lifetime time.Duration
+	err      error // of Retrieve
 
 	mu         sync.Mutex
 	generation int
-	err        error
-	asked      int
-}
-
-func newKeys(lifetime time.Duration) *Keys {
-	return &Keys{lifetime: lifetime, generation: 1}
 }
 
 // Retrieve implements aws.CredentialsProvider.
 func (k *Keys) Retrieve(context.Context) (aws.Credentials, error) {
-	k.mu.Lock()
-	k.asked++
-	err := k.err
-	k.mu.Unlock()
-	if err != nil {
-		return aws.Credentials{}, err
-	}
 	creds := k.current()
 	creds.CanExpire = true
 	creds.Expires = time.Now().Add(k.lifetime)
-	return creds, nil
+	return creds, k.err
 }
 
 // Setenv puts the credentials in the environment.
@@ -60,20 +45,6 @@ func (k *Keys) Rotate() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.generation++
-}
-
-// Fail makes Retrieve fail with err, or succeed if err is nil.
-func (k *Keys) Fail(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.err = err
-}
-
-// Asked returns how often Retrieve was called.
-func (k *Keys) Asked() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.asked
 }
 
 // Secret is the server's side of it: a verify.Service's Secret.

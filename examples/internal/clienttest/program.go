@@ -84,7 +84,7 @@ func (p Program) Run(t *testing.T) {
 // run runs the program with the arguments that prepare returns and with its own.
 func (p Program) run(t *testing.T, prepare func(*fakebedrock.Server) []string) {
 	Isolate(t)
-	keys := newKeys(time.Hour)
+	keys := &Keys{lifetime: time.Hour}
 	server := fakebedrock.New(t, verify.Service{Region: Region, Secret: keys.Secret})
 	if p.Provide != nil {
 		p.Provide(t, keys)

@@ -18,6 +18,7 @@ import (
 // An AssumeRole is a request that an STS received.
 type AssumeRole struct {
 	Role, ExternalID, SessionName string
+	Seconds                       string // how long the session lasts
 	Tags                          map[string]string
 	AccessKeyID, Region           string // of the signature
 }
@@ -36,7 +37,10 @@ type STS struct {
 func NewSTS(t *testing.T, answer func(context.Context, AssumeRole) (aws.Credentials, error)) *STS {
 	s := &STS{answer: answer}
 	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.CloseClientConnections() // else Close waits for a request without an answer
+		server.Close()
+	})
 	s.URL = server.URL
 	return s
 }
@@ -53,6 +57,7 @@ func (s *STS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Role:        r.FormValue("RoleArn"),
 		ExternalID:  r.FormValue("ExternalId"),
 		SessionName: r.FormValue("RoleSessionName"),
+		Seconds:     r.FormValue("DurationSeconds"),
 		Tags:        map[string]string{},
 	}
 	for i := 1; r.Form.Has(fmt.Sprintf("Tags.member.%d.Key", i)); i++ {

@@ -168,7 +168,7 @@ func TestClientsShowErrors(t *testing.T) {
 	bedrock := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request arrived") }))
 	defer bedrock.Close()
 	url := start(t, file, bedrock.URL, proxyKey)
-	const want = "send the key of BEDROCK_PROXY_KEY"
+	const want = "Send the key of BEDROCK_PROXY_KEY"
 	for _, call := range calls {
 		t.Run(call.client+" "+call.arrives, func(t *testing.T) {
 			_, err := call.ask(t.Context(), url, "wrong")
