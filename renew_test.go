@@ -171,6 +171,7 @@ func TestCallsWaitInTheLastMinute(t *testing.T) {
 		"deadline":           {59 * time.Second, 3 * time.Second, 800 * time.Millisecond, 0, 400 * time.Millisecond},
 		"later deadline":     {59 * time.Second, 3 * time.Second, 3 * time.Second, 0, time.Second},
 		"they end meanwhile": {500 * time.Millisecond, 3 * time.Second, 0, 1, 3 * time.Second},
+		"they end then":      {time.Second, 3 * time.Second, 0, 1, 3 * time.Second},
 	} {
 		onFixture(t, name, func(f *fixture) {
 			f.call(0, 0)
