@@ -81,7 +81,7 @@ func ExampleWithCredentialsProvider_configWithOptions() {
 	client := awshttp.NewBuildableClient().WithTimeout(10 * time.Second) // for each request; then the SDK tries again
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithHTTPClient(client),
-		// A container's endpoint is not asked with it otherwise, and without a limit.
+		// The SDK does not use it for the endpoint of a container, and would wait there for ever.
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
 		config.WithSharedConfigProfile("team"),
 		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {

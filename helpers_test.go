@@ -49,14 +49,19 @@ func sources(creds aws.Credentials) map[string]aws.CredentialsProvider {
 	}
 }
 
-func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrocktoken.Option) *bedrocktoken.Provider {
+// newDefault returns a Provider, by default with the default chain.
+func newDefault(t testing.TB, opts ...bedrocktoken.Option) *bedrocktoken.Provider {
 	t.Helper()
-	opts = append([]bedrocktoken.Option{bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)}, opts...)
 	provider, err := bedrocktoken.NewProvider(t.Context(), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return provider
+}
+
+func newProvider(t testing.TB, source aws.CredentialsProvider, opts ...bedrocktoken.Option) *bedrocktoken.Provider {
+	t.Helper()
+	return newDefault(t, append([]bedrocktoken.Option{bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)}, opts...)...)
 }
 
 // tokenOf returns a token of provider, and ends the test if there is none.

@@ -92,10 +92,7 @@ mfa_serial = arn:aws:iam::123456789012:mfa/x
 	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
-			provider, err := bedrocktoken.NewProvider(t.Context(), append(test.opts, given)...)
-			if err != nil {
-				t.Fatal(err)
-			}
+			provider := newDefault(t, append(test.opts, given)...)
 			signedBy(t, tokenOf(t, provider), test.want, longTerm)
 			if got := provider.Region(); got != test.want {
 				t.Errorf("Region returns %q, want %q", got, test.want)

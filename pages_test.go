@@ -129,7 +129,7 @@ func TestPageSnippetsCompile(t *testing.T) {
 	source := "package snippets\n"
 	for _, imported := range []string{
 		"context", "errors", "fmt", "log", "log/slog", "net/http", "net/http/httptest", "net/http/httputil", "net/url", "os",
-		"testing", "testing/synctest", "time",
+		"sync", "testing", "testing/synctest", "time",
 		"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/config",
 		"github.com/aws/aws-sdk-go-v2/credentials", "github.com/bedrocktoken/bedrocktoken",
 	} {

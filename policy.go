@@ -61,7 +61,7 @@ func (p *policy) underWay() bool { return p.ended.Before(p.began) }
 func (p *policy) call(now time.Time) (serve aws.Credentials, wait time.Duration) {
 	serve = p.held
 	left, bridged := timeLeft(p.held, now), !p.bridgeEnd.IsZero()
-	if bridged {
+	if bridged && p.held.CanExpire {
 		untilAnswer := bridgeMargin - now.Sub(p.began) // of a retrieval under way that began late
 		serve.Expires = wallClock(now).Add(max(left, p.bridgeEnd.Sub(now), untilAnswer))
 	}

@@ -82,8 +82,8 @@ func TestContextIsHeeded(t *testing.T) {
 		if _, err := bedrocktoken.NewProvider(ctx, bedrocktoken.WithRegion(region), bedrocktoken.WithCredentialsProvider(source)); !errors.Is(err, context.Canceled) {
 			t.Errorf("NewProvider: error %v, want Canceled", err)
 		}
-		if n := source.Calls(); n != 0 {
-			t.Errorf("%d retrievals, want none", n)
+		if tokenOf(t, raw); source.Calls() != 1 {
+			t.Errorf("%d retrievals, want none before this one", source.Calls())
 		}
 	})
 	t.Run("while the config is loaded", func(t *testing.T) {
@@ -126,8 +126,10 @@ func TestContextIsHeeded(t *testing.T) {
 		if token, err := bedrocktoken.ProvideToken(none); err == nil || token != "" {
 			t.Errorf("ProvideToken: got %q and error %v", token, err)
 		}
-		if token, err := newProvider(t, static(accessKeyID, secretKey, "")).Token(none); err == nil || token != "" {
-			t.Errorf("Token: got %q and error %v", token, err)
+		for kind, source := range sources(longTerm) {
+			if token, err := newProvider(t, source).Token(none); err == nil || token != "" {
+				t.Errorf("%s: got %q and error %v", kind, token, err)
+			}
 		}
 	})
 }

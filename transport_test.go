@@ -26,13 +26,19 @@ import (
 const runtimeURL = "https://bedrock-runtime." + region + ".amazonaws.com"
 
 // A recorder is a RoundTripper that does what http.Transport does: closes the body,
-// and points the response at the request.
-type recorder struct{ seen []*http.Request }
+// and points the response at the request. If err is not nil, it returns that.
+type recorder struct {
+	seen []*http.Request
+	err  error
+}
 
 func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	r.seen = append(r.seen, request)
 	if request.Body != nil {
 		request.Body.Close()
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: request}, nil
 }
@@ -397,23 +403,18 @@ func TestTransportChangesNothingElse(t *testing.T) {
 // closed once whatever happens.
 func TestTransportErrors(t *testing.T) {
 	errBase := errors.New("no route")
-	hungUp := awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-		if r.Body != nil {
-			r.Body.Close()
-		}
-		return nil, errBase
-	})
 	for name, test := range map[string]struct {
 		source aws.CredentialsProvider
-		base   http.RoundTripper
+		sent   int
 		want   []error
 	}{
-		"of the source": {failing(errRefused), new(recorder), []error{bedrocktoken.ErrCredentials, errRefused}},
-		"in an outage":  {failing(io.ErrUnexpectedEOF), new(recorder), []error{bedrocktoken.ErrCredentials, bedrocktoken.ErrOutage}},
-		"of the base":   {static(accessKeyID, secretKey, ""), hungUp, []error{errBase}},
+		"of the source": {failing(errRefused), 0, []error{bedrocktoken.ErrCredentials, errRefused}},
+		"in an outage":  {failing(io.ErrUnexpectedEOF), 0, []error{bedrocktoken.ErrCredentials, bedrocktoken.ErrOutage}},
+		"of the base":   {static(accessKeyID, secretKey, ""), 2, []error{errBase}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := &http.Client{Transport: newProvider(t, test.source).Transport(test.base)}
+			base := &recorder{err: errBase}
+			client := &http.Client{Transport: newProvider(t, test.source).Transport(base)}
 			sent := &body{Reader: strings.NewReader("x")}
 			_, err := client.Post(runtimeURL, "", sent)
 			_, withoutBody := client.Get(runtimeURL)
@@ -422,8 +423,8 @@ func TestTransportErrors(t *testing.T) {
 					t.Errorf("errors %v and %v, want %v", err, withoutBody, want)
 				}
 			}
-			if base, ok := test.base.(*recorder); ok && len(base.seen) != 0 || sent.closed != 1 {
-				t.Errorf("a request was sent, or the body closed %d times", sent.closed)
+			if len(base.seen) != test.sent || sent.closed != 1 {
+				t.Errorf("%d requests sent; body closed %d times", len(base.seen), sent.closed)
 			}
 			if strings.Contains(err.Error(), "bedrock-api-key") {
 				t.Errorf("the error shows the token: %v", err)

@@ -8,8 +8,6 @@ import (
 	"testing"
 )
 
-var readmes = []string{"../README.md", "README.md"}
-
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -28,35 +26,14 @@ func glob(t *testing.T, pattern string) []string {
 	return files
 }
 
-// All Go that a README shows is the text of an example or a test, which compile.
-func TestReadmeSnippets(t *testing.T) {
-	code := regexp.MustCompile("`([^`]+)`")
-	for readme, source := range map[string]string{"../README.md": "../example_test.go", "README.md": "clients_test.go"} {
-		text := read(t, readme)
-		source := read(t, source)
-		source += strings.ReplaceAll(source, "\n\t", "\n") // for what is in functions
-		blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(text, -1)
-		if len(blocks) == 0 {
-			t.Errorf("%s: no snippets", readme)
-		}
-		for _, block := range blocks {
-			if !strings.Contains(source, block[1]) {
-				t.Errorf("%s: not the text of an example:\n%s", readme, block[1])
-			}
-		}
-
-		rows := regexp.MustCompile(`(?m)^\| ([^|]*)\(([\w/]+/main\.go)\) \| (.*) \|$`).FindAllStringSubmatch(text, -1)
-		for _, row := range rows {
-			client, folder, matters := row[1], filepath.Join(filepath.Dir(readme), filepath.Dir(row[2])), row[3]
-			var program strings.Builder
-			for _, file := range glob(t, folder+"/*.go") {
-				program.WriteString(read(t, file))
-			}
-			for _, snippet := range code.FindAllStringSubmatch(matters, -1) {
-				if !strings.Contains(program.String(), snippet[1]) {
-					t.Errorf("%s: %s: %s has no %s", readme, client, folder, snippet[1])
-				}
-			}
+// What docs/services.md shows of clients is what clients_test.go tries.
+func TestSnippetsAreTried(t *testing.T) {
+	tried := read(t, "clients_test.go")
+	for _, begin := range []string{"var giveUp", "type tokenSource"} {
+		_, snippet, found := strings.Cut(read(t, "../docs/services.md"), "\n"+begin)
+		snippet, _, _ = strings.Cut(snippet, "```")
+		if !found || !strings.Contains(tried, begin+snippet) {
+			t.Errorf("%s… is not in clients_test.go", begin)
 		}
 	}
 }
@@ -107,37 +84,5 @@ func TestFlagsHaveOneWording(t *testing.T) {
 	}
 	if len(usage) != 2 {
 		t.Errorf("usage of -region and -endpoint: %q", usage)
-	}
-}
-
-// Each program is complete in its folder, so two have the same file.
-func TestRoleIsTheSameInBothPrograms(t *testing.T) {
-	if read(t, "assumerole/role.go") != read(t, "failover/role.go") {
-		t.Error("assumerole/role.go and failover/role.go differ")
-	}
-}
-
-// What a README links is there.
-func TestReadmeLinks(t *testing.T) {
-	for _, readme := range readmes {
-		text := read(t, readme)
-		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(text, -1) {
-			if strings.HasPrefix(link[1], "https://") {
-				continue
-			}
-			file, fragment, _ := strings.Cut(link[1], "#")
-			in := text
-			if file != "" {
-				if _, err := os.Stat(filepath.Join(filepath.Dir(readme), file)); err != nil {
-					t.Errorf("%s: %v", readme, err)
-					continue
-				}
-				in = read(t, filepath.Join(filepath.Dir(readme), file))
-			}
-			heading := "# " + strings.ReplaceAll(fragment, "-", " ") + "\n"
-			if fragment != "" && !strings.Contains(strings.ToLower(in), heading) {
-				t.Errorf("%s: no heading for %s", readme, link[1])
-			}
-		}
 	}
 }

@@ -302,7 +302,7 @@ func TestFailures(t *testing.T) {
 	}{
 		"no region":      {nil, nil, 1, []string{"no region", "-region"}},
 		"bad AWS_REGION": {map[string]string{"AWS_REGION": "us_east_1"}, nil, 1, []string{`"us_east_1"`, "such as us-east-1."}},
-		"no credentials": {map[string]string{"AWS_ACCESS_KEY_ID": ""}, []string{"-region", "us-east-1"}, 1, []string{"only one of", "Set the other one too."}},
+		"no credentials": {map[string]string{"AWS_ACCESS_KEY_ID": ""}, []string{"-region", "us-east-1", "-check"}, 1, []string{"only one of", "Set the other one too."}},
 		"CA bundle":      {map[string]string{"AWS_CA_BUNDLE": "/does/not/exist"}, []string{"-region", "us-east-1", "-check"}, 1, []string{"/does/not/exist", "AWS_CA_BUNDLE"}},
 
 		"expiry seen first": {nil, []string{"-expiry", "13h", "-profile", "ghost"}, 2, []string{"13h0m0s", "30m or 12h"}},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/bedrocktoken/bedrocktoken"
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/clienttest"
 	"github.com/bedrocktoken/bedrocktoken/examples/internal/fakebedrock"
 	"github.com/bedrocktoken/bedrocktoken/internal/verify"
@@ -122,20 +120,5 @@ func TestUnansweredRequestIsGivenUp(t *testing.T) {
 	}
 	if got := sts.Requests(); len(got) != 2 || got[1].AccessKeyID != "ASIACONTAINER" {
 		t.Errorf("STS received %+v", got)
-	}
-}
-
-func TestRefusalIsErrCredentials(t *testing.T) {
-	clienttest.Isolate(t)
-	startSTS(t, func(context.Context, clienttest.AssumeRole) (aws.Credentials, error) {
-		return aws.Credentials{}, errors.New("this role is not yours")
-	})
-	provider, err := newProvider(t.Context(), clienttest.Region, roleARN, func(*stscreds.AssumeRoleOptions) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = provider.Token(t.Context())
-	if !errors.Is(err, bedrocktoken.ErrCredentials) || errors.Is(err, bedrocktoken.ErrOutage) {
-		t.Errorf("error %v, want an ErrCredentials that is no outage", err)
 	}
 }

@@ -73,11 +73,6 @@ func explain(err error, profile, command string) (says, advice string) {
 		text = Hide(text)
 	}
 
-	for _, variable := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
-		if path := os.Getenv(variable); strings.HasPrefix(path, "~") && (missing || unset || none) {
-			return fmt.Sprintf("%s is %q, and nothing expands its ~", variable, path), "Set it to the full path of the file."
-		}
-	}
 	for _, rule := range []struct {
 		seen         bool
 		says, advice string

@@ -220,9 +220,6 @@ func TestError(t *testing.T) {
 
 		"no such profile":          {nil, "nobody", "", nil, `there is no profile "nobody"|Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles).`},
 		"long name":                {nil, strings.Repeat("ü", 1000), "", nil, `there is no profile "üüü`},
-		"tilde":                    {env("AWS_CONFIG_FILE", "~/config"), "nobody", "", nil, `AWS_CONFIG_FILE is "~/config", and nothing expands its ~|Set it to the full path of the file.`},
-		"tilde, no region":         {withKeys("REGION", "", "AWS_CONFIG_FILE", "~/config"), "", "", nil, `AWS_CONFIG_FILE is "~/config"`},
-		"tilde, none":              {env("AWS_SHARED_CREDENTIALS_FILE", "~/keys"), "", "", nil, `AWS_SHARED_CREDENTIALS_FILE is "~/keys"`},
 		"source_profile missing":   {nil, "role-of-ghost", "", nil, `there is no profile "ghost", which is to be a source_profile|Correct the source_profile`},
 		"source_profile itself":    {nil, "role-of-itself", "", nil, `the source_profile "role-of-itself" ` + source},
 		"source_profile, login":    {nil, "role-over-login", "", nil, `the source_profile "login" ` + source + "name a source_profile that has credential_process = aws configure export-credentials --profile \"login\" --format process."},
