@@ -244,16 +244,6 @@ func (t *trial) revokeOld() {
 	t.oldest = t.newest
 }
 
-// twice runs a tool, replaces the credentials and runs it again.
-func (t *trial) twice(run func() (string, error)) (output string, err error) {
-	if output, err := run(); err != nil || !strings.Contains(output, fakebedrock.Answer) {
-		return output, err
-	}
-	t.replaceCredentials()
-	time.Sleep(renewalAfter)
-	return run()
-}
-
 const prompt = "Say hello."
 
 func (t *trial) codex(ctx context.Context) (output string, err error) {
@@ -265,7 +255,7 @@ func (t *trial) claude(ctx context.Context) (output string, err error) {
 }
 
 func (t *trial) pi(ctx context.Context) (output string, err error) {
-	return t.runScript(ctx, nil, piScript, "--provider", "bedrock", "--model", "openai.gpt-oss-120b", "-p", prompt)
+	return t.runScript(ctx, nil, piScript, "--provider", "bedrock", "--model", "openai.gpt-oss-120b", "-p", prompt, prompt)
 }
 
 func (t *trial) opencode(ctx context.Context) (output string, err error) {
