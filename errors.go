@@ -76,7 +76,7 @@ func sourceError(prefix string, err error) error {
 	}
 	text := err.Error()
 	var process *processcreds.ProviderError
-	if errors.As(err, &process) && process != nil {
+	if errors.As(err, &process) {
 		// Its text may quote the process's output, keys included. The innermost
 		// error does not.
 		for err = process; errors.Unwrap(err) != nil; {

@@ -101,7 +101,7 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 	value = base64.StdEncoding.AppendEncode(value, append(plain, "&Version=1"...))
 	token := bearer.Token{Value: string(value), CanExpire: true, Expires: now.Add(s.expiry)}
 	if creds.CanExpire && creds.Expires.Before(token.Expires) {
-		token.Expires = wallClock(creds.Expires)
+		token.Expires = creds.Expires
 	}
 	s.last.credentials, s.last.second, s.last.token = creds, now.Unix(), token
 	return token, nil

@@ -62,7 +62,7 @@ func bearerOf(r *http.Request) string {
 // other address is an error that says what to do.
 func TestTransportAddresses(t *testing.T) {
 	given := []string{
-		"gateway.example", "Bedrock.INTERNAL", "10.0.0.1", "2001:db8::1", "kiosk.example", "bücher.example",
+		"gateway.example", "Bedrock.INTERNAL-Z", "10.0.0.1", "2001:db8::1", "kiosk.example", "bücher.example",
 		"bedrock-runtime.cn-north-1.amazonaws.com.cn", "bedrock-runtime.eu-central-1.amazonaws.com",
 	}
 	never := []string{
@@ -106,7 +106,7 @@ func TestTransportAddresses(t *testing.T) {
 			"http://[::1]", "https://[::1]:8443", "http://[0:0:0:0:0:0:0:1]", "http://[::ffff:127.0.0.1]:80",
 		}},
 		"given": {hosts: given, addresses: []string{
-			"https://gateway.example", "https://GATEWAY.example:8443/path", "https://bedrock.internal", "https://10.0.0.1",
+			"https://gateway.example", "https://GATEWAY.example:8443/path", "https://bedrock.internal-z", "https://10.0.0.1",
 			"https://[2001:DB8::1]:8443", "https://bücher.example",
 			"https://bedrock-runtime.cn-north-1.amazonaws.com.cn", "https://bedrock-runtime.eu-central-1.amazonaws.com",
 			runtimeURL, "http://localhost", // as without
