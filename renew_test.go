@@ -171,6 +171,7 @@ func TestCallsWaitInTheLastMinute(t *testing.T) {
 		"deadline":           {59 * time.Second, 3 * time.Second, 800 * time.Millisecond, 0, 400 * time.Millisecond},
 		"later deadline":     {59 * time.Second, 3 * time.Second, 3 * time.Second, 0, time.Second},
 		"they end meanwhile": {500 * time.Millisecond, 3 * time.Second, 0, 1, 3 * time.Second},
+		"they end then":      {time.Second, 3 * time.Second, 0, 1, 3 * time.Second},
 	} {
 		onFixture(t, name, func(f *fixture) {
 			f.call(0, 0)
@@ -267,7 +268,7 @@ func TestRetrievalHasItsOwnContext(t *testing.T) {
 				if retrieval.Err() != nil {
 					f.Error("the context is done before the minute is over")
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 			}
 			if retrieval.Err() == nil || retrieval.Value(key{}) != nil {
