@@ -30,10 +30,10 @@ import (
 
 // The versions that are tried.
 var packages = []string{
-	"@openai/codex@0.169.0",
+	"@openai/codex@0.171.0",
 	"@anthropic-ai/claude-code@2.1.332",
 	"opencode-ai@1.18.33",
-	"@mariozechner/pi-coding-agent@0.73.1",
+	"@earendil-works/pi-coding-agent@1.6.0",
 	"@aws-sdk/client-bedrock-runtime@3.1164.0",
 }
 
@@ -42,7 +42,7 @@ var packages = []string{
 const (
 	codexScript  = "@openai/codex/bin/codex.js"
 	claudeScript = "@anthropic-ai/claude-code/cli-wrapper.cjs"
-	piScript     = "@mariozechner/pi-coding-agent/dist/cli.js"
+	piScript     = "@earendil-works/pi-coding-agent/dist/bundle/cli.js"
 )
 
 // Where the tools look for their settings, in the home directory.
@@ -244,16 +244,6 @@ func (t *trial) revokeOld() {
 	t.oldest = t.newest
 }
 
-// twice runs a tool, replaces the credentials and runs it again.
-func (t *trial) twice(run func() (string, error)) (output string, err error) {
-	if output, err := run(); err != nil || !strings.Contains(output, fakebedrock.Answer) {
-		return output, err
-	}
-	t.replaceCredentials()
-	time.Sleep(2 * renewalAfter)
-	return run()
-}
-
 const prompt = "Say hello."
 
 func (t *trial) codex(ctx context.Context) (output string, err error) {
@@ -265,7 +255,7 @@ func (t *trial) claude(ctx context.Context) (output string, err error) {
 }
 
 func (t *trial) pi(ctx context.Context) (output string, err error) {
-	return t.runScript(ctx, nil, piScript, "--provider", "bedrock", "--model", "openai.gpt-oss-120b", "-p", prompt)
+	return t.runScript(ctx, nil, piScript, "--provider", "bedrock", "--model", "openai.gpt-oss-120b", "-p", prompt, prompt)
 }
 
 func (t *trial) opencode(ctx context.Context) (output string, err error) {
@@ -303,9 +293,9 @@ func (t *trial) claudeConversation(ctx context.Context) (output string, err erro
 	return t.runScript(ctx, stdin, claudeScript, "-p", "--verbose", "--input-format", "stream-json", "--output-format", "stream-json")
 }
 
-// renewalAfter is when the proxy renews its first credentials: it does so a minute
-// before they expire.
-const renewalAfter = 2 * time.Second
+// renewalAfter is when the proxy renews its first credentials: 10 seconds after it
+// got them at the earliest.
+const renewalAfter = 10 * time.Second
 
 // startProxy starts the proxy with credentials of a local server, as in a
 // container, and returns its URL.
