@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/smithy-go/logging"
@@ -26,6 +27,7 @@ type chain struct {
 	region  string
 	profile string // "" if the environment has credentials
 	named   bool   // whether somebody named the profile, so that it must exist
+	machine bool   // whether the credentials are those of the EC2 instance or container
 
 	// What NewProvider loaded serves a retrieval that begins at once: a second load
 	// would find nothing in a file that is a pipe.
@@ -56,6 +58,8 @@ func (o *options) fromDefaultChain(ctx context.Context) error {
 	if o.source == nil {
 		c := &chain{region: cfg.Region, loadedAt: time.Now()}
 		c.profile, c.named = fixedProfile(o.profile)
+		c.machine = aws.IsCredentialsProvider(cfg.Credentials, (*ec2rolecreds.Provider)(nil)) ||
+			aws.IsCredentialsProvider(cfg.Credentials, (*endpointcreds.Provider)(nil))
 		c.loaded.Store(&cfg)
 		o.source = c
 	}
@@ -66,13 +70,10 @@ func (o *options) fromDefaultChain(ctx context.Context) error {
 // has some, and whether WithProfile, which gave given, or AWS_PROFILE names it.
 func fixedProfile(given string) (profile string, named bool) {
 	env, _ := config.NewEnvConfig() // has no error: a config has been loaded
-	switch {
-	case given != "":
-		return given, true
-	case env.Credentials.HasKeys(), env.WebIdentityTokenFilePath != "":
+	if given == "" && (env.Credentials.HasKeys() || env.WebIdentityTokenFilePath != "") {
 		return "", false
 	}
-	return cmp.Or(env.SharedConfigProfile, config.DefaultSharedConfigProfile), os.Getenv("AWS_PROFILE") != ""
+	return cmp.Or(given, env.SharedConfigProfile, config.DefaultSharedConfigProfile), given != "" || os.Getenv("AWS_PROFILE") != ""
 }
 
 func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOptions) error) (aws.Config, error) {
@@ -88,15 +89,11 @@ func loadConfig(ctx context.Context, profile string, opts ...func(*config.LoadOp
 		config.WithLogger(logging.Nop{}),                // which would write to standard error, at each retrieval
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
-		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) {
-			*o = aws.CredentialsCacheOptions{} // an expiry window would make Expires earlier than it is
-		}),
+		// An expiry window would make Expires earlier than it is.
+		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { *o = aws.CredentialsCacheOptions{} }),
 	)
-	hour := config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
-		if o.Duration == 0 {
-			o.Duration = time.Hour // as in AWS's CLI; the Go SDK asks for 15 minutes
-		}
-	})
+	// As in AWS's CLI. The Go SDK asks for 15 minutes.
+	hour := config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) { o.Duration = cmp.Or(o.Duration, time.Hour) })
 	cfg, err := config.LoadDefaultConfig(ctx, append(opts, hour)...)
 	for _, source := range cfg.ConfigSources {
 		shared, _ := source.(config.SharedConfig)
@@ -118,7 +115,11 @@ func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if err != nil {
 		return aws.Credentials{}, fmt.Errorf("cannot load the AWS config: %w", err)
 	}
-	return retrieve(ctx, cfg)
+	creds, err := retrieve(ctx, cfg)
+	if err == nil && traitsOf(creds.Source).machine && !c.machine { // the policy cannot know before the first
+		return aws.Credentials{}, anotherIdentity(creds)
+	}
+	return creds, err
 }
 
 // retrieve retrieves from cfg, and heeds AWS_CREDENTIAL_EXPIRATION, which the SDK

@@ -461,6 +461,27 @@ func TestMissingProfile(t *testing.T) {
 	}
 }
 
+// The role of the machine does not take the place of a profile whose file is gone
+// before the first token.
+func TestMachineReplacesNoProfile(t *testing.T) {
+	container := newContainer(t)
+	file := newCredentialsFile(t)
+	writeFile(t, file, keys("mine"))
+	synctest.Test(t, func(t *testing.T) {
+		var authority awstest.Authority
+		container.set(authority.Issue(time.Hour), 0)
+		provider := newDefault(t)
+		writeFile(t, file, "")
+		time.Sleep(time.Second)
+		if err := errorOf(t, provider); !strings.Contains(err.Error(), "another identity") {
+			t.Errorf("error is %v", err)
+		}
+		writeFile(t, file, keys("mine"))
+		time.Sleep(5 * time.Second)
+		signedBy(t, tokenOf(t, provider), region, keysOf("mine"))
+	})
+}
+
 // A Provider picks up what a login tool writes into the shared credentials file,
 // before its first token and later. It uses the keys that it holds while the file is
 // missing or broken.

@@ -13,9 +13,9 @@
 // at most 12 hours, and no longer than the credentials that signed it, often an hour.
 // It cannot be renewed or individually revoked.
 //
-// It carries the permissions of the identity that signed it. That needs
+// It carries the permissions of the identity that signed it. The identity needs
 // bedrock:CallWithBearerToken (bedrock-mantle:CallWithBearerToken for bedrock-mantle)
-// besides the actions it calls: see AWS on [API keys] and [permissions].
+// besides the actions it calls: see AWS on [API keys].
 //
 // AWS's SDKs sign requests and need no token. Agents, AgentCore, Data Automation and
 // InvokeModelWithBidirectionalStream accept none.
@@ -33,60 +33,63 @@
 //  3. The role of the container, then that of the EC2 instance.
 //
 // NewProvider fixes the region and the profile. All else, such as replaced keys, is
-// read again for each retrieval. Requests for credentials time out after 10 seconds
-// and are retried. AWS_BEARER_TOKEN_BEDROCK is not read.
+// read again for each retrieval. The chain's requests time out after 10 seconds and
+// are retried. AWS_BEARER_TOKEN_BEDROCK is not read.
 //
 // # Renewal
 //
-// What a call gets depends on the held credentials, those retrieved last:
+// Normally credentials are renewed in the background before they expire, and calls
+// do not wait. What a call gets depends on the held credentials, the last ones taken:
 //
 //	bridged (see Trouble)     it is served at once
 //	more than a minute left   it is served at once
-//	in their last minute      it waits for the retrieval under way, to a second after the
-//	                          start of that or for half of the time to the call's
-//	                          deadline, and is served if they are still good
+//	in their last minute      it waits for the retrieval under way, until that has run for
+//	                          a second or half the time to the call's deadline is over,
+//	                          and is served if they are still good
 //	expired, or none          it waits for the retrieval under way; if that fails it gets
-//	                          the error, as do others until the next one is due
+//	                          the error, as do others until the next is due
 //
-// A retrieval that is due starts, in the background, with the first call, 401 or 403.
-// The next is due when the held credentials expire, or sooner:
+// A due retrieval starts in the background, at the next call, 401 or 403. The next
+// one is due when the held credentials expire, or sooner:
 //
-//	it brought credentials               at their advisory window, after 10 seconds or more
+//	it brought credentials               at their advisory window, but not within 10 seconds
 //	it failed, and calls are served      after 10 seconds, then 20, up to 5 minutes
 //	it failed, with nothing to serve     after 1 to 5 seconds, at random
 //
 // The advisory window depends on what the credentials have left when they come:
 //
-//	up to 20 minutes        the last half of it, but 1 to 5 minutes
+//	up to 20 minutes        the last half, at least 1 and at most 5 minutes
 //	less than 90 minutes    the last 15 minutes
 //	more                    the last hour
 //
 // Those without an expiry are retrieved again after 5 minutes, unless a
 // StaticCredentialsProvider or a credential_process gave them.
 //
-// One retrieval runs at a time. After a minute it is given up. Nothing runs in
-// between: a Provider needs no closing. AWS has specified such rules for its SDKs
-// ([Java], [Rust], [Python]); in November 2026 no released SDK had them on by
-// default.
+// One retrieval runs at a time, for a minute at most. Nothing runs in between: a
+// Provider needs no closing. The rules follow what AWS has specified for its
+// SDKs ([Java], [Rust], [Python]).
 //
 // # Trouble
 //
-// A retrieval fails by an outage, and its error is an [ErrOutage], if the source does
-// not answer, breaks off, answers with status 429, 5xx or a code that asks to try
-// again, or can be bridged and gives expired credentials. After any other failure a
-// person may have to act.
+// A retrieval fails by an outage, and its error is an [ErrOutage], if the source
+//   - does not answer, or breaks off,
+//   - answers with status 429 or 5xx, or a code that asks to try again,
+//   - can be bridged and gives expired credentials.
 //
-// From an outage until the next retrieval ends, the held credentials are bridged:
-// they are served even if they have expired, and Bedrock decides. AWS calls this
-// static stability. A token says that it expires two minutes after that retrieval is
-// due, if not later. If none has begun by then, calls wait as in the last minute.
+// After any other failure a person may have to act.
 //
-// A retrieval also fails if other keys expire sooner than the held ones, or are those
-// of the machine (EC2 or the container) and the held ones are not: without its files
-// the SDK falls back to the machine, as does a restart.
+// From an outage until the next retrieval ends, held credentials that can be bridged
+// are served even if they have expired, and Bedrock accepts or refuses them. AWS calls
+// this static stability. RetrieveBearerToken then reports that they expire two minutes
+// after that retrieval is due, or later if they do. If none has begun by then, calls
+// wait as in the last minute.
 //
-// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due, a
-// minute after the last at the earliest. Others may then expire sooner.
+// A retrieval also fails if it brings other credentials that expire sooner than the
+// held ones, or those of the machine (EC2, container) in place of others: the
+// SDK falls back to these without its files. A restart uses them.
+//
+// If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due, at
+// least a minute after the last. What it brings may expire sooner.
 //
 // What holds for credentials, by their Source:
 //
@@ -102,8 +105,7 @@
 // they expire. Calls wait then.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
-// [permissions]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-permissions.html
-// [Java]: https://github.com/aws/aws-sdk-java-v2/pull/7263
-// [Rust]: https://github.com/smithy-lang/smithy-rs/pull/4781
-// [Python]: https://github.com/boto/botocore/pull/3773
+// [Java]: https://github.com/aws/aws-sdk-java-v2/pull/7109
+// [Rust]: https://github.com/smithy-lang/smithy-rs/pull/4796
+// [Python]: https://github.com/boto/botocore/pull/3760
 package bedrocktoken

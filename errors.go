@@ -22,8 +22,8 @@ import (
 // Errors returned by this package, wrapped with details. Test for them with
 // [errors.Is]. The package adds no secret to what a source's own error says.
 var (
-	// ErrRegion is returned if there is no region, if it cannot be the name of one,
-	// or if a request is for Bedrock in another region.
+	// ErrRegion is returned if the region is missing or malformed, or if a request is
+	// for Bedrock in another one.
 	ErrRegion = errors.New("bedrocktoken: invalid region")
 
 	// ErrCredentials is returned if there are no credentials, if they are incomplete,
@@ -32,15 +32,15 @@ var (
 	// wrapped.
 	ErrCredentials = errors.New("bedrocktoken: no valid credentials")
 
-	// ErrOutage is matched, besides ErrCredentials, in an outage of the source: trying
-	// again may help.
+	// An error that matches ErrOutage matches ErrCredentials, too. The source is in an
+	// outage: trying again may help.
 	ErrOutage = errors.New("bedrocktoken: outage of the source of the credentials")
 
 	// ErrExpiry is returned if the expiry is less than 1 second or more than 12 hours.
 	ErrExpiry = errors.New("bedrocktoken: invalid expiry")
 
 	// ErrEndpoint is returned by the RoundTripper of [Provider.Transport] for a
-	// request to a host that must not receive a token.
+	// request that must not carry a token.
 	ErrEndpoint = errors.New("bedrocktoken: not an endpoint of Bedrock")
 )
 
@@ -58,6 +58,10 @@ func (e *credentialsError) Unwrap() []error { return e.wraps }
 type notTakenError string
 
 func (e notTakenError) Error() string { return string(e) }
+
+func anotherIdentity(creds aws.Credentials) error {
+	return notTakenError("the source now gives those of " + creds.Source + ", which is another identity: a restart uses them")
+}
 
 // refreshFailed is how the SDK's cache begins an error. It stands once in the error
 // of each source: programs such as charmbracelet's fantasy take it for a missing
@@ -78,7 +82,7 @@ func sourceError(prefix string, err error) error {
 	var process *processcreds.ProviderError
 	if errors.As(err, &process) {
 		// Its text may quote the process's output, keys included. The innermost
-		// error does not.
+		// error quotes no key.
 		for err = process; errors.Unwrap(err) != nil; {
 			err = errors.Unwrap(err)
 		}

@@ -198,6 +198,7 @@ func TestSourcesCauseNoPanic(t *testing.T) {
 		"panics":              {aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { panic("no luck") }), "no luck"},
 		"error panics":        {failing(panicking{}), "no text"},
 		"error's cause does":  {failing(panickingCause{errRefused}), "no cause"},
+		"error hides a nil":   {failing(outageOf{(*smithy.OperationError)(nil)}), ""},
 		"nil net.OpError":     {failing((*net.OpError)(nil)), "net.OpError"},
 		"nil url.Error":       {failing((*url.Error)(nil)), "url.Error"},
 		"nil os.PathError":    {failing((*os.PathError)(nil)), "fs.PathError"},
@@ -230,6 +231,12 @@ func (panicking) Error() string { panic("no text") }
 type panickingCause struct{ error }
 
 func (panickingCause) Unwrap() error { panic("no cause") }
+
+type outageOf struct{ error }
+
+func (outageOf) Error() string        { return "no answer" }
+func (outageOf) Is(target error) bool { return target == bedrocktoken.ErrOutage }
+func (o outageOf) Unwrap() error      { return o.error }
 
 type uncomparable []string
 

@@ -10,10 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-const (
-	minExpiry = time.Second
-	maxExpiry = 12 * time.Hour
-)
+const minExpiry, maxExpiry = time.Second, 12 * time.Hour
 
 // An Option configures [ProvideToken] or [NewProvider]. If an option is given
 // twice, the last one wins.
@@ -38,17 +35,17 @@ func WithRegion(region string) Option {
 // The default, also if source is nil, is the SDK's default chain. A nil pointer in
 // source is an [ErrCredentials].
 //
-// What holds for which source stands at the end of the section Trouble. An
-// [aws.CredentialsCache], such as the Credentials of an [aws.Config], waits for good
-// for a request that is never answered: load the config with a time limit, as in the
-// example ConfigWithOptions.
+// The table under Trouble has what holds for which source. An [aws.CredentialsCache],
+// such as the Credentials of an [aws.Config], waits forever for a request that is
+// never answered: load the config with a time limit, as in the example
+// ConfigWithOptions.
 func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 	return func(o *options) { o.source = source }
 }
 
-// WithExpiry sets how long the token lasts unless its credentials expire first:
-// from 1 second to 12 hours, which is the default. Fractions of a second are
-// truncated. Other values are an [ErrExpiry].
+// WithExpiry sets how long the token lasts unless its credentials expire first: from
+// 1 second to 12 hours, which is the default, in whole seconds. Other values are an
+// [ErrExpiry].
 func WithExpiry(expiry time.Duration) Option {
 	return func(o *options) { o.expiry = expiry }
 }
@@ -81,10 +78,8 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 		return o, fmt.Errorf("%w: %v is not from %v to %v", ErrExpiry, o.expiry, minExpiry, maxExpiry)
 	}
 	o.expiry = o.expiry.Truncate(time.Second)
-	if o.region != "" {
-		if err := checkRegion(o.region); err != nil {
-			return o, err
-		}
+	if err := checkRegion(o.region); o.region != "" && err != nil {
+		return o, err
 	}
 	if o.source != nil && emptyProvider(o.source) {
 		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.source)

@@ -120,8 +120,8 @@ func (p *policy) notTaken(now time.Time, fresh aws.Credentials) error {
 	left, freshLeft := timeLeft(p.held, now), timeLeft(fresh, now)
 	switch {
 	case p.held.HasKeys() && fresh.Source != p.held.Source && traitsOf(fresh.Source).machine: // whatever else holds
-		return notTakenError("the source now gives those of " + fresh.Source + ", which is another identity: a restart uses them")
-	case left <= 0, p.denied, sameKeys(fresh, p.held): // whenever they expire
+		return anotherIdentity(fresh)
+	case p.denied, sameKeys(fresh, p.held): // whenever they expire
 		return nil
 	case freshLeft >= left, !p.held.CanExpire && freshLeft > lastMinute: // a tool has replaced endless keys
 		return nil

@@ -106,7 +106,8 @@ func TestPolicy(t *testing.T) {
 			{60*minute + 10*second, "", "A", 0, outage, "A", 20 * second, handler},
 			{60*minute + 30*second, "", "A", 0, outage, "A", 40 * second, handler}}},
 		"failure, outage, refusal": {bridging, []step{held, {61 * minute, "", "", 0, failure, "", 2 * second, callers},
-			{62 * minute, "", "", 0, outage, "A", 10 * second, handler}, {63 * minute, "", "A", 0, failure, "", 2 * second, callers}}},
+			{62 * minute, "", "", 0, outage, "A", 10 * second, handler}, {63 * minute, "", "A", 0, failure, "", 2 * second, callers},
+			{64 * minute, "", "", 0, outage, "A", 10 * second, handler}}},
 		"none, EC2's are expired": {[]string{ec2rolecreds.ProviderName}, []step{
 			{brings: lives("A", over), then: "A", due: 10 * second, told: handler},
 			{10 * second, "", "A", 0, lives("B", hour), "B", 45 * minute, ""}}},
@@ -114,6 +115,7 @@ func TestPolicy(t *testing.T) {
 			[]step{{brings: lives("A", over), due: 2 * second, told: callers}}},
 		"none, outage":   {all, []step{{brings: outage, due: 2 * second, told: callers}, {at: second}, {2 * second, "", "", 0, lives("A", hour), "A", 45 * minute, ""}}},
 		"none, refusal":  {all, []step{{brings: failure, due: 2 * second, told: callers}}},
+		"lives 1 s":      {all, []step{{brings: lives("A", second), then: "A", due: second}}},
 		"lives 3 s":      {all, []step{{brings: lives("A", 3*second), then: "A", due: 3 * second}, {3 * second, "", "", 0, lives("B", 3*second), "B", 3 * second, ""}}},
 		"lives 90 s":     {all, []step{{brings: lives("A", 90*second), then: "A", due: 30 * second}}},
 		"lives 65 s":     {all, []step{{brings: lives("A", 65*second), then: "A", due: 10 * second}}},
@@ -178,8 +180,15 @@ func (c test) run(t *testing.T, source string) {
 		if asks {
 			p.begin(now)
 		}
-		if p.deny(now, keys("older")); p.isDue(now) {
-			t.Fatalf("at %v: two retrievals at once", s.at)
+		for _, older := range []aws.Credentials{
+			{AccessKeyID: "older", SecretAccessKey: p.held.SecretAccessKey}, {AccessKeyID: p.held.AccessKeyID, SecretAccessKey: "older"},
+			{AccessKeyID: p.held.AccessKeyID, SecretAccessKey: p.held.SecretAccessKey, SessionToken: "older"},
+		} {
+			if denied := p.denied; p.held.HasKeys() {
+				if p.deny(now, older); p.isDue(now) || p.denied != denied {
+					t.Fatalf("at %v: a denial of other keys counts", s.at)
+				}
+			}
 		}
 		wait := s.waits
 		if s.gets == "" {

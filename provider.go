@@ -46,8 +46,8 @@ func newProvider(region string, expiry time.Duration, source aws.CredentialsProv
 var errNotMade = fmt.Errorf("%w: this Provider was not made by NewProvider", ErrCredentials)
 
 // ForRegion returns a [Provider] for another region with the same credentials and
-// expiry: one retrieval serves both. Use it to fail over between regions. The error
-// is [ErrRegion].
+// expiry, for failing over: one retrieval serves both. If region is not the name of
+// one, the error is [ErrRegion].
 func (provider *Provider) ForRegion(region string) (*Provider, error) {
 	if provider == nil || provider.signer == nil {
 		return nil, errNotMade
@@ -68,7 +68,7 @@ func (provider *Provider) Region() string {
 }
 
 // Token returns a token for immediate use. Ask for one before each request: it
-// rarely blocks. If ctx is done first, the error is ctx's; otherwise it matches
+// rarely blocks. If ctx is done first, the error wraps ctx's; otherwise it matches
 // [ErrCredentials].
 func (provider *Provider) Token(ctx context.Context) (string, error) {
 	token, _, err := provider.sign(ctx)
@@ -84,14 +84,23 @@ func (provider *Provider) RetrieveBearerToken(ctx context.Context) (bearer.Token
 }
 
 // sign returns a token and the credentials that signed it.
-func (provider *Provider) sign(ctx context.Context) (bearer.Token, aws.Credentials, error) {
+func (provider *Provider) sign(ctx context.Context) (token bearer.Token, creds aws.Credentials, err error) {
 	if err := contextError(ctx); err != nil {
-		return bearer.Token{}, aws.Credentials{}, err
+		return token, creds, err
 	}
 	if provider == nil || provider.signer == nil {
-		return bearer.Token{}, aws.Credentials{}, errNotMade
+		return token, creds, errNotMade
 	}
-	return provider.signer().sign(ctx)
+	own := provider.signer()
+	creds, err = own.source.Retrieve(ctx)
+	switch ctxErr := contextError(ctx); {
+	case ctxErr != nil:
+		return token, creds, ctxErr
+	case err != nil:
+		return token, creds, sourceError("", err)
+	}
+	token, err = own.sign(ctx, creds)
+	return token, creds, err
 }
 
 // deny says that Bedrock answered 401 or 403 to a token that creds signed.

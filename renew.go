@@ -119,11 +119,11 @@ func ask(source aws.CredentialsProvider) (aws.Credentials, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var creds aws.Credentials
-	var err error
+	err := error(errNoAnswer) // if the source ends its goroutine
 	began, answered := time.Now(), make(chan struct{})
 	go func() { // which outlives ask if source ignores its context
+		defer close(answered)
 		creds, err = askNow(ctx, source)
-		close(answered)
 	}()
 	for patience := retrievalLimit; ; patience = moment {
 		select {
@@ -147,12 +147,13 @@ func askNow(ctx context.Context, source aws.CredentialsProvider) (creds aws.Cred
 		}
 	}()
 	if creds, err = source.Retrieve(ctx); err != nil {
-		_, _ = err.Error(), isOutage(err) // whose methods may panic, too
+		_, _ = sourceError("", err), orNoneFound(err) // the methods of err may panic, too
 		return aws.Credentials{}, err
 	}
 	creds.Expires = wallClock(creds.Expires)
-	if _, ok := source.(*aws.CredentialsCache); ok && timeLeft(creds, time.Now()) < time.Second {
-		// A cache says that they end sooner than they do, by its expiry window.
+	left := timeLeft(creds, time.Now())
+	if _, ok := source.(*aws.CredentialsCache); ok && -time.Hour < left && left < time.Second {
+		// A cache says that they expire sooner than they do, by its expiry window.
 		creds.Expires = wallClock(time.Now().Add(2 * time.Minute))
 	}
 	return creds, checkKeys(creds)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -292,6 +293,13 @@ func TestRetrievalIsAbandoned(t *testing.T) {
 		f.call(1, 0)
 		f.retrievals(2)
 	})
+	onFixture(t, "the source ends its goroutine", func(f *fixture) {
+		f.source.Set(func(context.Context) (aws.Credentials, error) {
+			runtime.Goexit()
+			return aws.Credentials{}, nil
+		})
+		f.fail(0)
+	})
 	onFixture(t, "held", func(f *fixture) {
 		f.call(0, 0)
 		time.Sleep(56 * time.Minute)
@@ -496,6 +504,11 @@ func TestCacheIsASource(t *testing.T) {
 			f.Fatal(err)
 		}
 		signedBy(f, token.Value, region, f.Nth(1))
+	})
+	onFixture(t, "no window explains it", func(f *fixture) {
+		cached(5 * time.Minute)(f)
+		f.gives(-8*time.Hour, 0)
+		f.fail(0)
 	})
 	onFixture(t, "a request hangs in it", func(f *fixture) {
 		cached(0)(f)

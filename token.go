@@ -20,7 +20,7 @@ import (
 // variable AWS_BEARER_TOKEN_BEDROCK, which the AWS SDKs read. A program that outlives
 // the token should use a [Provider].
 //
-// Errors match [ErrRegion], [ErrCredentials] or [ErrExpiry], or are those of ctx.
+// Errors match [ErrRegion], [ErrCredentials] or [ErrExpiry], or that of ctx.
 func ProvideToken(ctx context.Context, opts ...Option) (string, error) {
 	provider, err := NewProvider(ctx, opts...)
 	if err != nil {
@@ -67,20 +67,8 @@ type signer struct {
 	}
 }
 
-// sign returns a token and the credentials that signed it.
-func (s *signer) sign(ctx context.Context) (bearer.Token, aws.Credentials, error) {
-	creds, err := s.source.Retrieve(ctx)
-	if ctxErr := contextError(ctx); ctxErr != nil {
-		return bearer.Token{}, aws.Credentials{}, ctxErr
-	}
-	if err != nil {
-		return bearer.Token{}, aws.Credentials{}, sourceError("", err)
-	}
-	token, err := s.tokenOf(ctx, creds)
-	return token, creds, err
-}
-
-func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Token, error) {
+// sign returns a token that creds sign.
+func (s *signer) sign(ctx context.Context, creds aws.Credentials) (bearer.Token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now().UTC().Truncate(time.Second) // the resolution of X-Amz-Date
@@ -110,6 +98,9 @@ func (s *signer) tokenOf(ctx context.Context, creds aws.Credentials) (bearer.Tok
 // checkKeys returns an error if creds are incomplete or contain characters that no
 // key has. The SDK's signer does not check. The error does not quote them.
 func checkKeys(creds aws.Credentials) error {
+	if len(creds.AccessKeyID) == 40 && len(creds.SecretAccessKey) == 20 { // a token shows its access key ID
+		return notTakenError("the access key ID and the secret access key seem to be swapped")
+	}
 	temporary := strings.HasPrefix(creds.AccessKeyID, "ASIA")
 	for _, field := range [...]struct{ name, value string }{
 		{"access key ID", creds.AccessKeyID},

@@ -175,6 +175,7 @@ func TestCredentialsAreChecked(t *testing.T) {
 		"DEL":                      {accessKeyID, secretKey + "\x7f", "", "secret access key contains"},
 		"NUL":                      {accessKeyID, "\x00", "", "secret access key contains"},
 		"not ASCII":                {"AKIÀ", secretKey, "", "access key ID contains"},
+		"swapped":                  {secretKey, accessKeyID, "", "seem to be swapped"},
 		"quotes around the id":     {`"` + accessKeyID + `"`, secretKey, "", "access key ID has quotes"},
 		"quotes around the secret": {accessKeyID, "'" + secretKey + "'", "", "secret access key has quotes"},
 		"quotes around the token":  {accessKeyID, secretKey, "`" + sessionToken + "`", "session token has quotes"},

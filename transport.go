@@ -24,13 +24,13 @@ import (
 //     address as in a URL, without scheme, port, brackets or wildcard,
 //   - http and https URLs of localhost and loopback addresses.
 //
-// Any other request is refused before credentials are retrieved: one for Bedrock
-// in another region with [ErrRegion], all others with [ErrEndpoint]. Redirects are
-// checked too, so base must not follow them. Other errors are base's, that of the
-// request's context, not wrapped, or those of [Provider.Token].
+// Any other request is refused before credentials are retrieved: an https one for
+// Bedrock in another region with [ErrRegion], all others with [ErrEndpoint].
+// Redirects are checked if base does not follow them itself. Other errors are base's,
+// that of the request's context, not wrapped, or those of [Provider.Token].
 //
-// The token replaces the request's Authorization and X-Api-Key headers. A response
-// with status 401 or 403 is passed on, and nothing is sent again.
+// The token replaces the request's Authorization header, and X-Api-Key is removed. A
+// response with status 401 or 403 is passed on, and nothing is sent again.
 func (provider *Provider) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -78,6 +78,11 @@ func (t *transport) authorize(request *http.Request) (*http.Request, aws.Credent
 	// Not Clone: net/http lets the caller fill in the Trailer later, and would
 	// not find the values in a copy.
 	authorized := request.WithContext(request.Context())
+	if request.URL.Scheme == "http" { // or net/http would send LOCALHOST through HTTP_PROXY
+		plain := *request.URL
+		plain.Host = lower(plain.Host)
+		authorized.URL = &plain
+	}
 	authorized.Header = http.Header{"Authorization": {"Bearer " + token.Value}}
 	for name, values := range request.Header {
 		if key := http.CanonicalHeaderKey(name); key != "Authorization" && key != "X-Api-Key" {
@@ -89,9 +94,7 @@ func (t *transport) authorize(request *http.Request) (*http.Request, aws.Credent
 
 // CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
 func (t *transport) CloseIdleConnections() {
-	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
-		base.CloseIdleConnections()
-	}
+	(&http.Client{Transport: t.base}).CloseIdleConnections()
 }
 
 // checkURL returns an error unless a request to u may carry a token.

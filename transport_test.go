@@ -57,6 +57,21 @@ func bearerOf(r *http.Request) string {
 	return token
 }
 
+// Go would send a request for LOCALHOST through HTTP_PROXY, the token in the clear.
+func TestTransportSparesLocalhostTheProxy(t *testing.T) {
+	for address, want := range map[string]string{"http://LOCALHOST:1/X?Y": "http://localhost:1/X?Y", "https://LOCALHOST:1/X": "https://LOCALHOST:1/X"} {
+		var sent string
+		transport := newProvider(t, static(accessKeyID, secretKey, "")).Transport(awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+			sent = r.URL.String()
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		}))
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+		if _, err := transport.RoundTrip(request); err != nil || sent != want || request.URL.String() != address {
+			t.Errorf("%s: sent to %s, error %v; the request is now for %s", address, sent, err, request.URL)
+		}
+	}
+}
+
 // Requests are sent, with a token, to the endpoints of Bedrock that take one in the
 // Provider's region, to the hosts that were given and to loopback addresses. Any
 // other address is an error that says what to do.
