@@ -246,37 +246,28 @@ func TestCanceledCallHarmsNoOther(t *testing.T) {
 }
 
 // A retrieval has the context of no caller: without a caller's values, and done when
-// the retrieval has ended or was abandoned.
+// it is abandoned.
 func TestRetrievalHasItsOwnContext(t *testing.T) {
-	for name, hangs := range map[string]bool{"ends": false, "hangs": true} {
-		onFixture(t, name, func(f *fixture) {
-			type key struct{}
-			var retrieval context.Context
-			f.source.Set(func(ctx context.Context) (aws.Credentials, error) {
-				retrieval = ctx
-				if hangs {
-					<-ctx.Done()
-					return aws.Credentials{}, ctx.Err()
-				}
-				return f.Issue(time.Hour), nil
-			})
-			ctx, cancel := context.WithTimeout(context.WithValue(f.Context(), key{}, "x"), time.Second)
-			defer cancel()
-			f.provider.Token(ctx)
-			synctest.Wait()
-			if hangs {
-				time.Sleep(59*time.Second - 1)
-				if retrieval.Err() != nil {
-					f.Error("the context is done before the minute is over")
-				}
-				time.Sleep(time.Nanosecond)
-				synctest.Wait()
-			}
-			if retrieval.Err() == nil || retrieval.Value(key{}) != nil {
-				f.Errorf("the context's error is %v, its value %v", retrieval.Err(), retrieval.Value(key{}))
-			}
+	onFixture(t, "", func(f *fixture) {
+		type key struct{}
+		var retrieval context.Context
+		f.source.Set(func(ctx context.Context) (aws.Credentials, error) {
+			retrieval = ctx
+			<-ctx.Done()
+			return aws.Credentials{}, ctx.Err()
 		})
-	}
+		ctx, cancel := context.WithTimeout(context.WithValue(f.Context(), key{}, "x"), time.Second)
+		defer cancel()
+		f.provider.Token(ctx)
+		time.Sleep(59*time.Second - 1)
+		if synctest.Wait(); retrieval.Err() != nil || retrieval.Value(key{}) != nil {
+			f.Errorf("before the minute is over: error %v, value %v", retrieval.Err(), retrieval.Value(key{}))
+		}
+		time.Sleep(time.Nanosecond)
+		if synctest.Wait(); retrieval.Err() == nil {
+			f.Error("the context is not done after a minute")
+		}
+	})
 }
 
 // A retrieval is abandoned after a minute, and its answer is lost.
@@ -400,19 +391,6 @@ func TestRenewalErrorHandler(t *testing.T) {
 			}
 		})
 	}
-	onFixture(t, "the same keys again", func(f *fixture) {
-		f.call(0, 0)
-		same := f.Nth(0)
-		same.Expires = same.Expires.In(time.FixedZone("", 19800))
-		f.source.Set(func(context.Context) (aws.Credentials, error) { return same, nil })
-		time.Sleep(45 * time.Minute)
-		f.call(0, 0)
-		f.retrievals(2)
-		f.call(0, 0)
-		if told := f.handlerTold(); len(told) != 0 {
-			f.Errorf("told %v", told)
-		}
-	})
 	onFixture(t, "no expiry", func(f *fixture) {
 		creds := aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secretKey}
 		f.source.Set(func(context.Context) (aws.Credentials, error) { return creds, nil })
@@ -438,13 +416,6 @@ func TestRenewalErrorHandler(t *testing.T) {
 		f.call(0, 0)
 		synctest.Wait()
 		f.call(1, 0)
-	})
-	onFixture(t, "nil", func(f *fixture) {
-		f.provider = newProvider(f, f.source, bedrocktoken.WithRenewalErrorHandler(nil))
-		f.call(0, 0)
-		f.fails(errRefused, 0)
-		time.Sleep(45 * time.Minute)
-		f.call(0, 0)
 	})
 }
 
