@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
 	anthropicbedrock "github.com/anthropics/anthropic-sdk-go/bedrock"
@@ -26,14 +28,15 @@ import (
 )
 
 // These tests show what docs/services.md says about clients: how often they try again
-// when an error will not go away, how to stop them, and which want a key.
+// when an error will not go away, how to stop them, and which want a key. The code of
+// the page stands here too.
 
 var giveUp = func(request *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	response, err := next(request)
 	if errors.Is(err, bedrocktoken.ErrCredentials) ||
 		errors.Is(err, bedrocktoken.ErrEndpoint) ||
 		errors.Is(err, bedrocktoken.ErrRegion) {
-		// Both clients read this header of a response that comes with an error, too.
+		// Both clients read this header even when an error comes with the response.
 		response = &http.Response{Header: http.Header{"X-Should-Retry": {"false"}}, Body: http.NoBody}
 	}
 	return response, err
@@ -43,10 +46,35 @@ type tokenSource struct{ provider *bedrocktoken.Provider }
 
 func (s tokenSource) Token() (*oauth2.Token, error) {
 	token, err := s.provider.RetrieveBearerToken(context.Background())
-	return &oauth2.Token{AccessToken: token.Value, Expiry: token.Expires}, err
+	if err != nil {
+		return nil, err
+	}
+	return &oauth2.Token{AccessToken: token.Value, Expiry: token.Expires}, nil
 }
 
 var _ oauth2.TokenSource = tokenSource{}
+
+type lazySource struct {
+	mu   sync.Mutex
+	made *bedrocktoken.Provider
+}
+
+func (s *lazySource) provider() (_ *bedrocktoken.Provider, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.made == nil { // also after an error: the next request tries again
+		s.made, err = bedrocktoken.NewProvider(context.Background())
+	}
+	return s.made, err
+}
+
+func (s *lazySource) Token(ctx context.Context) (string, error) {
+	provider, err := s.provider()
+	if err != nil {
+		return "", err
+	}
+	return provider.Token(ctx)
+}
 
 // What a client is told about trying again.
 type retries int
@@ -233,6 +261,49 @@ func TestGiveUp(t *testing.T) {
 	response, err := giveUp(nil, func(*http.Request) (*http.Response, error) { return nil, io.EOF })
 	if response != nil || err != io.EOF {
 		t.Errorf("response %v, error %v", response, err)
+	}
+}
+
+func TestTokenSource(t *testing.T) {
+	var authority awstest.Authority
+	provider := newProvider(t, func(context.Context) (aws.Credentials, error) { return authority.Issue(time.Hour), nil })
+	token, err := tokenSource{provider.Provider}.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Verify(token.AccessToken, "us-east-1"); err != nil || !token.Expiry.Equal(authority.Newest().Expires) {
+		t.Errorf("expiry %v, error %v", token.Expiry, err)
+	}
+	signedOut := newProvider(t, func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, io.EOF })
+	if token, err := (tokenSource{signedOut.Provider}).Token(); token != nil || !errors.Is(err, io.EOF) {
+		t.Errorf("token %v, error %v", token, err)
+	}
+}
+
+// The first error is not kept.
+func TestLazySource(t *testing.T) {
+	clienttest.Isolate(t)
+	var source lazySource
+	if token, err := source.Token(t.Context()); token != "" || !errors.Is(err, bedrocktoken.ErrRegion) {
+		t.Errorf("without a region: token %q, error %v", token, err)
+	}
+	var authority awstest.Authority
+	creds := authority.Issue(time.Hour)
+	awstest.Set(t, map[string]string{
+		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": creds.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY": creds.SecretAccessKey, "AWS_SESSION_TOKEN": creds.SessionToken,
+	})
+	token, err := source.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Verify(token, "us-east-1"); err != nil {
+		t.Error(err)
+	}
+	if first := source.made; first == nil {
+		t.Error("the Provider is not kept")
+	} else if source.Token(t.Context()); source.made != first {
+		t.Error("another Provider was made")
 	}
 }
 

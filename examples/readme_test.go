@@ -29,7 +29,7 @@ func glob(t *testing.T, pattern string) []string {
 // What docs/services.md shows of clients is what clients_test.go tries.
 func TestSnippetsAreTried(t *testing.T) {
 	tried := read(t, "clients_test.go")
-	for _, begin := range []string{"var giveUp", "type tokenSource"} {
+	for _, begin := range []string{"var giveUp", "type tokenSource", "type lazySource"} {
 		_, snippet, found := strings.Cut(read(t, "../docs/services.md"), "\n"+begin)
 		snippet, _, _ = strings.Cut(snippet, "```")
 		if !found || !strings.Contains(tried, begin+snippet) {
