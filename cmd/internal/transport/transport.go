@@ -3,6 +3,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -23,6 +24,9 @@ func New(ctx context.Context, profile string) (*http.Transport, error) {
 		config.WithDefaultsMode(aws.DefaultsModeLegacy),            // another shortens the time for a TLS handshake
 		config.WithLogger(logging.Nop{}),
 	)
+	if profile != "" && errors.As(err, new(config.SharedConfigProfileNotExistError)) {
+		return New(ctx, "") // the file may be a pipe, which is empty once the profile has been read for credentials
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the AWS config: %w", err)
 	}
