@@ -25,16 +25,17 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
-// A call tries an endpoint. None needs a model, and none costs anything.
-type call struct{ name, method, host, path, body string }
+// A call tries an endpoint. None needs a model, and none costs anything. An answer
+// 200 has the field list.
+type call struct{ name, method, host, path, body, list string }
 
 func calls(region string) []call {
 	// AWS looks at the token before it looks for the model, which does not exist.
 	const prompt = `{"messages": [{"role": "user", "content": [{"text": "Hello"}]}], "inferenceConfig": {"maxTokens": 1}}`
 	return []call{
-		{"control plane", http.MethodGet, "bedrock." + region + ".amazonaws.com", "/foundation-models", ""},
-		{"runtime", http.MethodPost, "bedrock-runtime." + region + ".amazonaws.com", "/model/bedrock-token-check/converse", prompt},
-		{"Mantle", http.MethodGet, "bedrock-mantle." + region + ".api.aws", "/v1/models", ""},
+		{"control plane", http.MethodGet, "bedrock." + region + ".amazonaws.com", "/foundation-models", "", "modelSummaries"},
+		{"runtime", http.MethodPost, "bedrock-runtime." + region + ".amazonaws.com", "/model/bedrock-token-check/converse", prompt, ""},
+		{"Mantle", http.MethodGet, "bedrock-mantle." + region + ".api.aws", "/v1/models", "", "data"},
 	}
 }
 
@@ -159,26 +160,29 @@ func try(ctx context.Context, client *http.Client, call call) (verdict string, w
 	response, err := client.Do(request)
 	if err == nil {
 		defer response.Body.Close()
-		body, err = io.ReadAll(io.LimitReader(response.Body, 4096))
+		body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)) // a list of models has more than 64 KB
 	}
 	if err != nil {
 		text, _, _ := strings.Cut(explain.Error(cmp.Or(errors.Unwrap(err), err), ""), "\n")
 		return "no answer: " + text, unanswered(err, call.host)
 	}
 	message := errorMessage(body)
-	isJSON := strings.HasPrefix(strings.TrimSpace(string(body)), "{") && !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html")
+	var fields map[string]any
+	listed := json.Unmarshal(body, &fields) == nil && fields[call.list] != nil
 	said := fmt.Sprintf("%d %s %.500q", response.StatusCode, http.StatusText(response.StatusCode), cmp.Or(message, string(body)))
 	lacks := notAuthorized.FindStringSubmatch(message)
 	switch status := response.StatusCode; {
-	case status < http.StatusMultipleChoices && isJSON:
+	case status == http.StatusOK && listed:
 		return "accepted", cause{}
 	case status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
 		return "no verdict: " + said, outOfOrder
-	case message == "": // an error of Bedrock's has one
+	case status < http.StatusBadRequest, message == "": // an error of Bedrock's has one
 		return "no verdict: " + said, notBedrock
 	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && (lacks == nil || strings.HasSuffix(lacks[1], ":CallWithBearerToken")):
 		return "refused: " + said, refused(response, message)
-	case call.body != "": // the model that does not exist has been looked for
+	case lacks == nil && status != http.StatusBadRequest && status != http.StatusNotFound:
+		return "no verdict: " + said, unknown
+	case call.list == "": // the model that does not exist has been looked for
 		return "accepted", cause{}
 	case lacks != nil:
 		return "accepted, but the identity lacks the permission " + lacks[1], cause{}
