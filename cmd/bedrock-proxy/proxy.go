@@ -119,13 +119,6 @@ func newTransport(ctx context.Context, profile string) (*http.Transport, error) 
 	// More frequent pings make servers that count them close the connection. The values
 	// are those of Kubernetes.
 	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
-	// Its own error for this does not say who answered.
-	base.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
-		if response.StatusCode != http.StatusOK {
-			return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s answered with status %d", proxy.Host, response.StatusCode)}
-		}
-		return nil
-	}
 	return base, nil
 }
 

@@ -70,11 +70,7 @@ func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, to
 	if key := os.Getenv("AWS_BEARER_TOKEN_BEDROCK"); key != "" {
 		fmt.Fprintf(out, "AWS_BEARER_TOKEN_BEDROCK holds %s. The check does not use it, but the AWS SDKs and other clients send it whatever the code says.\n", describe(key))
 	}
-	proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: calls[0].host}})
-	if proxy == nil {
-		proxy = &url.URL{Host: "none"}
-	}
-	fmt.Fprintf(out, "Proxy: %s\n", proxy.Host) // without user and password
+	fmt.Fprintf(out, "Proxy: %s\n", proxyFor(calls[0].host))
 	client := &http.Client{
 		Transport:     provider.Transport(base),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -108,6 +104,15 @@ func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, to
 	}
 	next(cause{})
 	return answered && !failed, out.Flush()
+}
+
+// proxyFor returns the host of the proxy for a host, without user and password.
+func proxyFor(host string) string {
+	proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: host}})
+	if proxy == nil {
+		return "none"
+	}
+	return proxy.Host
 }
 
 var scope = regexp.MustCompile(`^(\w+)/\d{8}/([a-z0-9-]+)/bedrock/aws4_request$`)
@@ -194,6 +199,7 @@ func try(ctx context.Context, client *http.Client, call call) (verdict string, w
 func unanswered(err error, host string) cause {
 	var (
 		name        *net.DNSError
+		proxy       *net.OpError
 		certificate *tls.CertificateVerificationError
 		invalid     x509.CertificateInvalidError
 	)
@@ -211,6 +217,10 @@ func unanswered(err error, host string) cause {
 		}
 		return cause{fmt.Sprintf("the authority of the certificate, %.80q, is not trusted here: a proxy on the way has its own, or AWS_CA_BUNDLE lacks Amazon's", issuer),
 			"name a file with this authority in AWS_CA_BUNDLE or the profile's ca_bundle, or add it to those that the system trusts"}
+	case errors.As(err, &proxy) && proxy.Op == "proxyconnect" && strings.HasSuffix(err.Error(), " answered with status 407"):
+		return cause{"the proxy " + proxyFor(host) + " wants a user name and a password", "set HTTPS_PROXY=http://user:password@host:port"}
+	case proxy != nil && proxy.Op == "proxyconnect":
+		return cause{"the proxy " + proxyFor(host) + " cannot be reached, or does not let the request through", "check HTTPS_PROXY and NO_PROXY, and the proxy"}
 	case errors.Is(err, bedrocktoken.ErrCredentials):
 		return badKeys
 	}
