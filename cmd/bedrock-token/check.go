@@ -165,7 +165,7 @@ func try(ctx context.Context, client *http.Client, call call) (verdict string, w
 	response, err := client.Do(request)
 	if err == nil {
 		defer response.Body.Close()
-		body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)) // a list of models has more than 64 KB
+		body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)) // a list of models may take a tenth of it
 	}
 	if err != nil {
 		text, _, _ := strings.Cut(explain.Error(cmp.Or(errors.Unwrap(err), err), ""), "\n")
