@@ -163,6 +163,9 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 		bedrock.ModifyResponse = func(response *http.Response) error {
 			response.Header.Del("Set-Cookie") // a browser would send it to every port of this machine
 			response.Body = answer{response.Body, controller}
+			if response.StatusCode < http.StatusContinue {
+				return errors.New("no status") // for which WriteHeader panics
+			}
 			return nil
 		}
 		bedrock.ServeHTTP(w, r)

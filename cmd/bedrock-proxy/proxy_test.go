@@ -557,7 +557,8 @@ func TestUnreachable(t *testing.T) {
 		answerWith(t, callersOwn+"\r\n\r\n"): " gave no valid answer\nTry again. ",
 		answerWith(t, "HTTP/1.1 200 OK\r\nAuthorization Bearer "+callersOwn+"\r\n\r\n"):                " gave no valid answer\n",
 		answerWith(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"): " gave no valid answer\n",
-		stranger.URL: "certificate signed by unknown authority\nIf a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE ",
+		answerWith(t, "HTTP/1.1 099 No\r\n\r\n"):                                                       " gave no valid answer\n",
+		stranger.URL:                                                                                   "certificate signed by unknown authority\nIf a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE ",
 	} {
 		s := &site{}
 		s.start(t, &proxy{endpoint: must(parseEndpoint(address))}, transportTo(t, nil))
