@@ -366,7 +366,7 @@ func TestCallers(t *testing.T) {
 		{"localhost", none, "/v1/models", []string{"Host", "LocalHost:1", "X-Api-Key", "dummy"}, 200},
 		{"IPv4", none, "/v1/models", []string{"Host", "127.255.0.9:8484"}, 200},
 		{"IPv6", none, "/v1/models", []string{"Host", "[::1]:8484"}, 200},
-		{"another host", none, "/v1/models", []string{"Host", "evil.example:8484"}, 403},
+		{"another host", none, "/v1/models", []string{"Host", callersOwn + ".example:8484"}, 403},
 		{"another host, unknown path", none, "/", []string{"Host", "evil.example"}, 403},
 		{"another host with a key that nobody asked for", none, "/v1/models", []string{"Host", "evil.example", "X-Api-Key", proxyKey}, 403},
 		{"beginning with localhost", none, "/v1/models", []string{"Host", "localhost.evil.example"}, 403},
@@ -502,7 +502,8 @@ func TestNoCredentials(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			source := &source{err: test.cause}
-			p := &proxy{log: log.New(io.Discard, "", 0)}
+			var lines strings.Builder
+			p := &proxy{log: log.New(&lines, "", 0)}
 			_, client, stop := inMemory(t, p.handler(source.provider(t), awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 			})))
@@ -514,8 +515,13 @@ func TestNoCredentials(t *testing.T) {
 				return response
 			}
 			response := get()
-			if message := errorOf(t, response, test.status); !strings.Contains(message, test.cause.Error()) && !errors.Is(test.cause, context.DeadlineExceeded) {
+			message := errorOf(t, response, test.status)
+			if !strings.Contains(message, test.cause.Error()) && !errors.Is(test.cause, context.DeadlineExceeded) {
 				t.Errorf("message %q", message)
+			}
+			synctest.Wait()
+			if reason, _, _ := strings.Cut(strings.TrimPrefix(message, "bedrock-proxy"), "\n"); !strings.HasSuffix(lines.String(), "s"+reason+"\n") {
+				t.Errorf("the log %q has no %q", lines.String(), reason)
 			}
 			if header := response.Header; header.Get("Retry-After") != test.retryAfter || header.Get("X-Should-Retry") != test.should {
 				t.Errorf("%v: headers %v", test.cause, header)
@@ -744,16 +750,16 @@ func TestLog(t *testing.T) {
 	s.raw(t, "GET http://"+callersOwn+":"+callersOwn+"@localhost/v1/models HTTP/1.1\nHost: localhost\n\n")
 	s.raw(t, strings.Repeat("X", 1000)+" /nowhere HTTP/1.1\nHost: localhost\nX-Api-Key: "+proxyKey+"\n\n")
 	text := s.end()
-	got := strings.Split(regexp.MustCompile(`(?m) [0-9.µm]+s$`).ReplaceAllString(strings.TrimSpace(text), ""), "\n")
+	got := strings.Split(regexp.MustCompile(`(?m) [0-9.µm]+s(:|$)`).ReplaceAllString(strings.TrimSpace(text), "$1"), "\n")
 	want := []string{
-		`GET "/v1/models" 400`,
-		`GET "/v1/models" 401`,
-		`GET "/v1/models" 403`,
-		`POST "/` + strings.Repeat("x", 499) + `" 404`,
-		`POST "/nowhere" 404`,
+		`GET "/v1/models" 400: this is not a forward proxy`,
+		`GET "/v1/models" 401: the key is missing or wrong`,
+		`GET "/v1/models" 403: web pages may not use this proxy`,
+		`POST "/` + strings.Repeat("x", 499) + `" 404: unknown path`,
+		`POST "/nowhere" 404: unknown path`,
 		`POST "/v1/a%0Ab%1b[1m%22" 200`,
 		`POST "/v1/created" 201`,
-		strings.Repeat("X", 20) + ` "/nowhere" 404`,
+		strings.Repeat("X", 20) + ` "/nowhere" 404: unknown path`,
 	}
 	slices.Sort(got)
 	slices.Sort(want)

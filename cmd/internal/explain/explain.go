@@ -30,7 +30,7 @@ func Error(err error, profile string) string { return Running("", err, profile) 
 // another environment only when it is restarted.
 func Running(command string, err error, profile string) string {
 	says, advice := explain(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")), command)
-	return strings.TrimSuffix(oneLine(secret.ReplaceAllString(says, "***"))+"\n"+oneLine(advice), "\n")
+	return strings.TrimSuffix(OneLine(secret.ReplaceAllString(says, "***"))+"\n"+OneLine(advice), "\n")
 }
 
 // explain returns what was wrong, and what to do about it, which may be empty. The
@@ -185,8 +185,8 @@ func Hide(s string) string {
 	return secretKey.ReplaceAllString(secret.ReplaceAllString(s, "***"), "***")
 }
 
-// oneLine returns at most 400 bytes of s, without line breaks and control characters.
-func oneLine(s string) string {
+// OneLine returns at most 400 bytes of s, without line breaks and control characters.
+func OneLine(s string) string {
 	const limit, more = 400, "..."
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
 	if len(s) > limit {
