@@ -342,7 +342,7 @@ func TestFailures(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	help := runWith(t, "", "-h")
-	for _, part := range []string{"export AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token)", "-region us-east-1 -profile team -expiry 1h", "-json", "-version",
+	for _, part := range []string{"AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token) && export AWS_BEARER_TOKEN_BEDROCK", "-region us-east-1 -profile team -expiry 1h", "-json", "-version",
 		"check a token against Bedrock's endpoints instead of printing it", "exit status is 0"} {
 		if help.status != 0 || help.stderr != "" || !strings.Contains(help.stdout, part) {
 			t.Errorf("%q is not in %+v", part, help)
