@@ -31,7 +31,7 @@ import (
 
 const usage = `Usage: bedrock-proxy [flags]
 
-Serves Amazon Bedrock on loopback, with a fresh token in each request.
+Forwards requests on loopback to Amazon Bedrock, each with a fresh token.
 
   bedrock-proxy -region us-east-1
   bedrock-proxy -endpoint https://bedrock-runtime-fips.us-east-1.amazonaws.com
@@ -133,7 +133,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	if err != nil {
 		return fail(failure, err.Error()+"\nGive another -listen, such as 127.0.0.1:8485.")
 	}
-	p.log.Printf("listening on http://%s for Bedrock in %s", listener.Addr(), provider.Region())
+	destination := "Bedrock in " + provider.Region()
+	if target != nil {
+		destination = target.String() + ", with tokens for " + provider.Region()
+	}
+	p.log.Printf("listening on http://%s for %s", listener.Addr(), destination)
 	if err := serve(ctx, listener, p.handler(provider, base)); err != nil {
 		return fail(failure, err)
 	}

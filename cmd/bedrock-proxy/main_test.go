@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,7 +64,7 @@ func program(t *testing.T, env []string, args ...string) (command *exec.Cmd) {
 func TestPrints(t *testing.T) {
 	for flag, want := range map[string][]string{
 		"-version": {"bedrock-proxy ", " go1."},
-		"-h": {"Usage: bedrock-proxy ", keyVariable, "-region", "-profile", "-listen", "-endpoint", "-version", "127.0.0.1:8484",
+		"-h": {"Usage: bedrock-proxy ", "Forwards requests on loopback to Amazon Bedrock", keyVariable, "-region", "-profile", "-listen", "-endpoint", "-version", "127.0.0.1:8484",
 			"https://bedrock-runtime-fips.", "\nFlags:\n", "/v1/messages ", "https://bedrock-mantle.REGION.api.aws/anthropic/v1/messages\n"},
 	} {
 		command := program(t, []string{keyVariable + "="}, flag)
@@ -180,7 +181,11 @@ func start(t *testing.T, env []string, has files, args ...string) *instance {
 	p.output, p.stderr = bufio.NewReader(stderr), stderr
 	first, err := p.output.ReadString('\n')
 	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(first)
-	if address == "" || !strings.Contains(first, region) {
+	serves := " for Bedrock in " + region + "\n"
+	if i := slices.Index(args, "-endpoint"); i >= 0 {
+		serves = " for " + args[i+1] + ", with tokens for " + region + "\n"
+	}
+	if address == "" || !strings.HasSuffix(first, serves) {
 		t.Fatalf("it says %q, %v", first, err)
 	}
 	p.site = &site{url: address, client: &http.Transport{}}

@@ -97,12 +97,8 @@ func (p *proxy) handler(provider *bedrocktoken.Provider, base http.RoundTripper)
 		Transport:     provider.Transport(base, hosts...),
 		Rewrite:       p.rewrite,
 		FlushInterval: -1, // at once, each piece of an answer as it comes
-		ModifyResponse: func(response *http.Response) error {
-			response.Header.Del("Set-Cookie") // a browser would send it to every port of this machine
-			return nil
-		},
-		ErrorHandler: p.unanswered,
-		ErrorLog:     log.New(io.Discard, "", 0), // its lines can quote what Bedrock sent
+		ErrorHandler:  p.unanswered,
+		ErrorLog:      log.New(io.Discard, "", 0), // its lines can quote what Bedrock sent
 	}
 	return p
 }
@@ -119,22 +115,18 @@ func newTransport(ctx context.Context, profile string) (*http.Transport, error) 
 	// More frequent pings make servers that count them close the connection. The values
 	// are those of Kubernetes.
 	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
-	// Its own error for this does not say who answered.
-	base.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
-		if response.StatusCode != http.StatusOK {
-			return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s answered with status %d", proxy.Host, response.StatusCode)}
-		}
-		return nil
-	}
 	return base, nil
 }
 
-// ServeHTTP logs method, path, status and duration of each request. Nothing else of
-// it is for a log.
+// ServeHTTP logs method, path, status and duration of each request, and why it has no
+// answer of Bedrock's. Nothing else of it is for a log.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Context().Err() != nil { // nor is it a request if it was the rest of a body that was given up
+		panic(http.ErrAbortHandler)
+	}
 	start, recorder := time.Now(), &statusRecorder{ResponseWriter: w}
 	defer func() { // also when the answer breaks off, which is a panic
-		p.log.Printf("%.20s %.500q %d %v", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond))
+		p.log.Printf("%.20s %.500q %d %v%s", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond), recorder.reason)
 	}()
 	p.serve(recorder, r)
 }
@@ -151,7 +143,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	case p.origins.Check(unsafe) != nil:
 		fail(w, http.StatusForbidden, "web pages may not use this proxy", "Call it from a program that is not a browser.")
 	case p.key == "" && !isLoopback(host): // a web page can make a name of its own lead here
-		fail(w, http.StatusForbidden, fmt.Sprintf("the Host header is %.100q", r.Host),
+		fail(w, http.StatusForbidden, "the Host header names neither localhost nor a loopback address",
 			"Use localhost or a loopback address; or restart bedrock-proxy with "+keyVariable+" set, and send that key.")
 	case !p.authorized(r):
 		w.Header().Set("WWW-Authenticate", "Bearer")
@@ -165,10 +157,33 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		// Bedrock may answer before it has the whole body. Without this net/http would
 		// then read the rest itself, and the transport would break off the answer.
-		http.NewResponseController(w).EnableFullDuplex()
-		p.bedrock.ServeHTTP(w, r)
+		controller := http.NewResponseController(w)
+		controller.EnableFullDuplex()
+		bedrock := p.bedrock
+		bedrock.ModifyResponse = func(response *http.Response) error {
+			response.Header.Del("Set-Cookie") // a browser would send it to every port of this machine
+			response.Body = answer{response.Body, controller}
+			if response.StatusCode < http.StatusContinue {
+				return errors.New("no status") // for which WriteHeader panics
+			}
+			return nil
+		}
+		bedrock.ServeHTTP(w, r)
 		r.Body.Close() // not left to net/http, which can panic then: go.dev/issue/68560
+		controller.SetReadDeadline(time.Time{})
 	}
+}
+
+// An answer of Bedrock's gives the rest of the request a second. The caller sees its
+// end after that, and may send nothing before.
+type answer struct {
+	io.ReadCloser
+	controller *http.ResponseController
+}
+
+func (a answer) Close() error {
+	a.controller.SetReadDeadline(time.Now().Add(time.Second))
+	return a.ReadCloser.Close()
 }
 
 // authorized reports whether r has the key. How long it takes reveals nothing of
@@ -232,10 +247,13 @@ func (p *proxy) notRenewed(err error) {
 }
 
 // fail answers with an error in which the clients of OpenAI, Anthropic and AWS
-// all find the message: what is wrong and, unless that says it, what to do.
+// all find the message: what is wrong and, unless that says it, what to do. The log
+// gets its first line, which has nothing of a request or of an answer of Bedrock's.
 func fail(w http.ResponseWriter, status int, what, advice string) {
 	kinds := map[int]string{400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 	message := strings.TrimSuffix("bedrock-proxy: "+what+"\n"+advice, "\n")
+	reason, _, _ := strings.Cut(what, "\n")
+	w.(*statusRecorder).reason = ": " + explain.OneLine(reason)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{
@@ -248,6 +266,7 @@ func fail(w http.ResponseWriter, status int, what, advice string) {
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
+	reason string // for the log
 }
 
 func (r *statusRecorder) WriteHeader(status int) {

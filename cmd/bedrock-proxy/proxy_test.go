@@ -169,7 +169,7 @@ func overHTTP2(client *http.Transport) {
 }
 
 // raw sends request, whose lines end as they do in Go source, as it is.
-func (s *site) raw(t *testing.T, request string) *http.Response {
+func (s *site) raw(t *testing.T, request string) (net.Conn, *http.Response) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *site) raw(t *testing.T, request string) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response
+	return conn, response
 }
 
 // do sends a request with headers, in pairs of name and value.
@@ -335,7 +335,7 @@ func TestRoutes(t *testing.T) {
 		}))
 		for path, to := range tests {
 			sent = ""
-			response := s.raw(t, "POST "+path+" HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n")
+			_, response := s.raw(t, "POST "+path+" HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n")
 			want := to.host + to.path
 			switch {
 			case to.host == "":
@@ -366,7 +366,7 @@ func TestCallers(t *testing.T) {
 		{"localhost", none, "/v1/models", []string{"Host", "LocalHost:1", "X-Api-Key", "dummy"}, 200},
 		{"IPv4", none, "/v1/models", []string{"Host", "127.255.0.9:8484"}, 200},
 		{"IPv6", none, "/v1/models", []string{"Host", "[::1]:8484"}, 200},
-		{"another host", none, "/v1/models", []string{"Host", "evil.example:8484"}, 403},
+		{"another host", none, "/v1/models", []string{"Host", callersOwn + ".example:8484"}, 403},
 		{"another host, unknown path", none, "/", []string{"Host", "evil.example"}, 403},
 		{"another host with a key that nobody asked for", none, "/v1/models", []string{"Host", "evil.example", "X-Api-Key", proxyKey}, 403},
 		{"beginning with localhost", none, "/v1/models", []string{"Host", "localhost.evil.example"}, 403},
@@ -435,7 +435,8 @@ func TestNoForwardProxy(t *testing.T) {
 		"GET /v1/models HTTP/1.0\n\n":                                            403,
 	} {
 		s := newSite(t, "", ok)
-		if s.judge(t, s.raw(t, request), status); t.Failed() {
+		_, response := s.raw(t, request)
+		if s.judge(t, response, status); t.Failed() {
 			t.Fatal(request)
 		}
 	}
@@ -468,7 +469,7 @@ func TestHeaders(t *testing.T) {
 			w.Header().Set("X-Amzn-Requestid", "1")
 			ok(w, r)
 		})
-		response := s.raw(t, strings.ReplaceAll(request, "ME", callersOwn))
+		_, response := s.raw(t, strings.ReplaceAll(request, "ME", callersOwn))
 		s.judge(t, response, http.StatusOK)
 		if got != want {
 			t.Errorf("%sarrives with %s, want %s", request, got, want)
@@ -501,7 +502,8 @@ func TestNoCredentials(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			source := &source{err: test.cause}
-			p := &proxy{log: log.New(io.Discard, "", 0)}
+			var lines strings.Builder
+			p := &proxy{log: log.New(&lines, "", 0)}
 			_, client, stop := inMemory(t, p.handler(source.provider(t), awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 			})))
@@ -513,8 +515,13 @@ func TestNoCredentials(t *testing.T) {
 				return response
 			}
 			response := get()
-			if message := errorOf(t, response, test.status); !strings.Contains(message, test.cause.Error()) && !errors.Is(test.cause, context.DeadlineExceeded) {
+			message := errorOf(t, response, test.status)
+			if !strings.Contains(message, test.cause.Error()) && !errors.Is(test.cause, context.DeadlineExceeded) {
 				t.Errorf("message %q", message)
+			}
+			synctest.Wait()
+			if reason, _, _ := strings.Cut(strings.TrimPrefix(message, "bedrock-proxy"), "\n"); !strings.HasSuffix(lines.String(), "s"+reason+"\n") {
+				t.Errorf("the log %q has no %q", lines.String(), reason)
 			}
 			if header := response.Header; header.Get("Retry-After") != test.retryAfter || header.Get("X-Should-Retry") != test.should {
 				t.Errorf("%v: headers %v", test.cause, header)
@@ -556,7 +563,8 @@ func TestUnreachable(t *testing.T) {
 		answerWith(t, callersOwn+"\r\n\r\n"): " gave no valid answer\nTry again. ",
 		answerWith(t, "HTTP/1.1 200 OK\r\nAuthorization Bearer "+callersOwn+"\r\n\r\n"):                " gave no valid answer\n",
 		answerWith(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"): " gave no valid answer\n",
-		stranger.URL: "certificate signed by unknown authority\nIf a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE ",
+		answerWith(t, "HTTP/1.1 099 No\r\n\r\n"):                                                       " gave no valid answer\n",
+		stranger.URL:                                                                                   "certificate signed by unknown authority\nIf a proxy on the way has a certificate of its own, restart bedrock-proxy with AWS_CA_BUNDLE ",
 	} {
 		s := &site{}
 		s.start(t, &proxy{endpoint: must(parseEndpoint(address))}, transportTo(t, nil))
@@ -610,10 +618,22 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// An answer arrives even if Bedrock does not wait for the whole request.
+// An answer arrives even if Bedrock does not wait for the whole request. What comes of
+// the request after that is no other one.
 func TestEarlyAnswer(t *testing.T) {
-	s := newSite(t, "", ok)
-	s.judge(t, s.raw(t, "POST /v1/responses HTTP/1.1\nHost: localhost\nContent-Length: 1000\n\n{"), http.StatusOK)
+	s := newSite(t, "", func(w http.ResponseWriter, r *http.Request) {
+		ok(w, r)
+		w.(http.Flusher).Flush() // so that it has no length, but an end
+	})
+	conn, response := s.raw(t, "POST /v1/responses HTTP/1.1\nHost: localhost\nContent-Length: 1000\n\n{")
+	s.judge(t, response, http.StatusOK)
+	io.WriteString(conn, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if more, err := io.ReadAll(conn); len(more) > 0 || err != nil {
+		t.Errorf("%q, %v", more, err)
+	}
+	if text := s.end(); s.arrived.Load() != 1 || strings.Count(text, "\n") != 1 {
+		t.Errorf("%d requests arrived, and the log is\n%s", s.arrived.Load(), text)
+	}
 }
 
 // A caller can go on with its connection after an error for which its body was
@@ -730,16 +750,16 @@ func TestLog(t *testing.T) {
 	s.raw(t, "GET http://"+callersOwn+":"+callersOwn+"@localhost/v1/models HTTP/1.1\nHost: localhost\n\n")
 	s.raw(t, strings.Repeat("X", 1000)+" /nowhere HTTP/1.1\nHost: localhost\nX-Api-Key: "+proxyKey+"\n\n")
 	text := s.end()
-	got := strings.Split(regexp.MustCompile(`(?m) [0-9.µm]+s$`).ReplaceAllString(strings.TrimSpace(text), ""), "\n")
+	got := strings.Split(regexp.MustCompile(`(?m) [0-9.µm]+s(:|$)`).ReplaceAllString(strings.TrimSpace(text), "$1"), "\n")
 	want := []string{
-		`GET "/v1/models" 400`,
-		`GET "/v1/models" 401`,
-		`GET "/v1/models" 403`,
-		`POST "/` + strings.Repeat("x", 499) + `" 404`,
-		`POST "/nowhere" 404`,
+		`GET "/v1/models" 400: this is not a forward proxy`,
+		`GET "/v1/models" 401: the key is missing or wrong`,
+		`GET "/v1/models" 403: web pages may not use this proxy`,
+		`POST "/` + strings.Repeat("x", 499) + `" 404: unknown path`,
+		`POST "/nowhere" 404: unknown path`,
 		`POST "/v1/a%0Ab%1b[1m%22" 200`,
 		`POST "/v1/created" 201`,
-		strings.Repeat("X", 20) + ` "/nowhere" 404`,
+		strings.Repeat("X", 20) + ` "/nowhere" 404: unknown path`,
 	}
 	slices.Sort(got)
 	slices.Sort(want)

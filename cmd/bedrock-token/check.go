@@ -25,16 +25,17 @@ import (
 	"github.com/bedrocktoken/bedrocktoken/cmd/internal/explain"
 )
 
-// A call tries an endpoint. None needs a model, and none costs anything.
-type call struct{ name, method, host, path, body string }
+// A call tries an endpoint. None needs a model, and none costs anything. An answer
+// 200 has the field list.
+type call struct{ name, method, host, path, body, list string }
 
 func calls(region string) []call {
 	// AWS looks at the token before it looks for the model, which does not exist.
 	const prompt = `{"messages": [{"role": "user", "content": [{"text": "Hello"}]}], "inferenceConfig": {"maxTokens": 1}}`
 	return []call{
-		{"control plane", http.MethodGet, "bedrock." + region + ".amazonaws.com", "/foundation-models", ""},
-		{"runtime", http.MethodPost, "bedrock-runtime." + region + ".amazonaws.com", "/model/bedrock-token-check/converse", prompt},
-		{"Mantle", http.MethodGet, "bedrock-mantle." + region + ".api.aws", "/v1/models", ""},
+		{"control plane", http.MethodGet, "bedrock." + region + ".amazonaws.com", "/foundation-models", "", "modelSummaries"},
+		{"runtime", http.MethodPost, "bedrock-runtime." + region + ".amazonaws.com", "/model/bedrock-token-check/converse", prompt, ""},
+		{"Mantle", http.MethodGet, "bedrock-mantle." + region + ".api.aws", "/v1/models", "", "data"},
 	}
 }
 
@@ -69,11 +70,7 @@ func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, to
 	if key := os.Getenv("AWS_BEARER_TOKEN_BEDROCK"); key != "" {
 		fmt.Fprintf(out, "AWS_BEARER_TOKEN_BEDROCK holds %s. The check does not use it, but the AWS SDKs and other clients send it whatever the code says.\n", describe(key))
 	}
-	proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: calls[0].host}})
-	if proxy == nil {
-		proxy = &url.URL{Host: "none"}
-	}
-	fmt.Fprintf(out, "Proxy: %s\n", proxy.Host) // without user and password
+	fmt.Fprintf(out, "Proxy: %s\n", proxyFor(calls[0].host))
 	client := &http.Client{
 		Transport:     provider.Transport(base),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -107,6 +104,15 @@ func check(ctx context.Context, w io.Writer, provider *bedrocktoken.Provider, to
 	}
 	next(cause{})
 	return answered && !failed, out.Flush()
+}
+
+// proxyFor returns the host of the proxy for a host, without user and password.
+func proxyFor(host string) string {
+	proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: host}})
+	if proxy == nil {
+		return "none"
+	}
+	return proxy.Host
 }
 
 var scope = regexp.MustCompile(`^(\w+)/\d{8}/([a-z0-9-]+)/bedrock/aws4_request$`)
@@ -159,26 +165,29 @@ func try(ctx context.Context, client *http.Client, call call) (verdict string, w
 	response, err := client.Do(request)
 	if err == nil {
 		defer response.Body.Close()
-		body, err = io.ReadAll(io.LimitReader(response.Body, 4096))
+		body, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)) // a list of models may take a tenth of it
 	}
 	if err != nil {
 		text, _, _ := strings.Cut(explain.Error(cmp.Or(errors.Unwrap(err), err), ""), "\n")
 		return "no answer: " + text, unanswered(err, call.host)
 	}
 	message := errorMessage(body)
-	isJSON := strings.HasPrefix(strings.TrimSpace(string(body)), "{") && !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html")
+	var fields map[string]any
+	listed := json.Unmarshal(body, &fields) == nil && fields[call.list] != nil
 	said := fmt.Sprintf("%d %s %.500q", response.StatusCode, http.StatusText(response.StatusCode), cmp.Or(message, string(body)))
 	lacks := notAuthorized.FindStringSubmatch(message)
 	switch status := response.StatusCode; {
-	case status < http.StatusMultipleChoices && isJSON:
+	case status == http.StatusOK && listed:
 		return "accepted", cause{}
 	case status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
 		return "no verdict: " + said, outOfOrder
-	case message == "": // an error of Bedrock's has one
+	case status < http.StatusBadRequest, message == "": // an error of Bedrock's has one
 		return "no verdict: " + said, notBedrock
 	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && (lacks == nil || strings.HasSuffix(lacks[1], ":CallWithBearerToken")):
 		return "refused: " + said, refused(response, message)
-	case call.body != "": // the model that does not exist has been looked for
+	case lacks == nil && status != http.StatusBadRequest && status != http.StatusNotFound:
+		return "no verdict: " + said, unknown
+	case call.list == "": // the model that does not exist has been looked for
 		return "accepted", cause{}
 	case lacks != nil:
 		return "accepted, but the identity lacks the permission " + lacks[1], cause{}
@@ -190,6 +199,7 @@ func try(ctx context.Context, client *http.Client, call call) (verdict string, w
 func unanswered(err error, host string) cause {
 	var (
 		name        *net.DNSError
+		proxy       *net.OpError
 		certificate *tls.CertificateVerificationError
 		invalid     x509.CertificateInvalidError
 	)
@@ -207,6 +217,10 @@ func unanswered(err error, host string) cause {
 		}
 		return cause{fmt.Sprintf("the authority of the certificate, %.80q, is not trusted here: a proxy on the way has its own, or AWS_CA_BUNDLE lacks Amazon's", issuer),
 			"name a file with this authority in AWS_CA_BUNDLE or the profile's ca_bundle, or add it to those that the system trusts"}
+	case errors.As(err, &proxy) && proxy.Op == "proxyconnect" && strings.HasSuffix(err.Error(), " answered with status 407"):
+		return cause{"the proxy " + proxyFor(host) + " wants a user name and a password", "set HTTPS_PROXY=http://user:password@host:port"}
+	case proxy != nil && proxy.Op == "proxyconnect":
+		return cause{"the proxy " + proxyFor(host) + " cannot be reached, or does not let the request through", "check HTTPS_PROXY and NO_PROXY, and the proxy"}
 	case errors.Is(err, bedrocktoken.ErrCredentials):
 		return badKeys
 	}

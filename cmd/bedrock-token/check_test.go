@@ -72,8 +72,10 @@ func (b *bedrock) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost:
 		w.WriteHeader(http.StatusBadRequest)
 		io.WriteString(w, `{"message": "The provided model identifier is invalid."}`)
+	case r.Host == mantle:
+		io.WriteString(w, `{"object": "list", "data": []}`)
 	default:
-		io.WriteString(w, "{}")
+		io.WriteString(w, `{"modelSummaries": ["`+strings.Repeat("x", 100_000)+`"]}`)
 	}
 }
 
@@ -91,11 +93,10 @@ const echo = "(the server puts the token here)"
 
 // answer returns a RoundTripper that answers all three calls alike.
 func answer(status int, body string) http.RoundTripper {
-	return served(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "https://login.example.com/")
-		w.WriteHeader(status)
-		io.WriteString(w, strings.ReplaceAll(body, echo, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
-	}))
+	return awstest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		text := strings.ReplaceAll(body, echo, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+		return &http.Response{StatusCode: status, Header: http.Header{"Location": {"https://login.example.com/"}}, Body: io.NopCloser(strings.NewReader(text)), Request: r}, nil
+	})
 }
 
 // refusal returns one that refuses the token.
@@ -217,6 +218,7 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"VPC endpoint":          {refusal(notAuthorized + "because no VPC endpoint policy allows the bedrock:CallWithBearerToken action"), false, ": refused: 403", 3, "no VPC endpoint policy gives|in the VPC endpoint policy; "},
 		"denied":                {refusal(notAuthorized + "with an explicit deny in an identity-based policy"), false, ": refused: 403", 3, "denied by a policy|find the Deny in the identity's policies"},
 		"denied somewhere":      {refusal(notAuthorized + "with an explicit deny in a service control policy"), false, ": refused: 403", 3, "denied by the service control policy|find the Deny in the service control policy"},
+		"reason among many":     {answer(403, `{"Code": "`+strings.Repeat("x", 60_000)+`", "Message": "no"}`), false, ": refused: 403 Forbidden \"no\"\n", 3, unknown},
 		"long reason":           {refusal(strings.Repeat("xxxx ", 99) + "xxxxyz"), false, "xxxxy\"\n", 3, unknown},
 		"invalid format":        {refusal("Invalid API Key format: Must start with pre-defined prefix"), false, ": refused: 403", 3, permission},
 		"valid API key":         {refusal("Authentication failed: Please make sure your API Key is valid."), false, ": refused: 403", 3, unknown},
@@ -237,6 +239,12 @@ func TestCheckNamesTheCause(t *testing.T) {
 		"a proxy refuses":       {answer(403, "<html>\x1b"), false, ": no verdict: 403 Forbidden \"<html>\\x1b\"\n", 3, proxy},
 		"a proxy finds none":    {answer(404, "<html>"), false, ": no verdict: 404 Not Found \"<html>\"\n", 3, proxy},
 		"a proxy shows a page":  {answer(200, "\n<html>Blocked"), false, ": no verdict: 200 OK \"\\n<html>Blocked\"\n", 3, proxy},
+		"a proxy speaks JSON":   {answer(200, `{"login": "http://portal/"}`), false, ": no verdict: 200 OK", 3, proxy},
+		"a proxy half does":     {answer(200, `{"data": <script>`), false, ": no verdict: 200 OK", 3, proxy},
+		"a proxy says it all":   {answer(200, `{"modelSummaries": [], "data": [], "message": "x"}`), false, "runtime, " + runtimeHost + ": no verdict: 200 OK", 1, proxy},
+		"a proxy says 099":      {answer(99, `{"modelSummaries": [], "data": [], "message": "x"}`), false, ": no verdict: 99 ", 3, proxy},
+		"a proxy redirects":     {answer(307, `{"message": "x"}`), false, ": no verdict: 307 ", 3, proxy},
+		"another method":        {answer(405, `{"message": "x"}`), false, ": no verdict: 405 ", 3, unknown},
 		"a proxy says nothing":  {answer(200, ""), false, ": no verdict: 200 OK \"\"\n", 3, proxy},
 		"a proxy leads away":    {answer(302, ""), false, ": no verdict: 302 Found \"\"\n", 3, proxy},
 		"a proxy shows a token": {answer(403, "<b>"+echo+"</b>"), false, ": no verdict: 403 Forbidden \"<b>***", 3, proxy},

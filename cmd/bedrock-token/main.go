@@ -34,7 +34,7 @@ const usage = `Usage: bedrock-token [flags]
 
 Prints a short-term Amazon Bedrock API key (a token) made from your AWS credentials.
 
-  export AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token)
+  AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token) && export AWS_BEARER_TOKEN_BEDROCK
   bedrock-token -region us-east-1 -profile team -expiry 1h
   bedrock-token -json
   bedrock-token -check -region us-east-1

@@ -342,7 +342,7 @@ func TestFailures(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	help := runWith(t, "", "-h")
-	for _, part := range []string{"export AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token)", "-region us-east-1 -profile team -expiry 1h", "-json", "-version",
+	for _, part := range []string{"AWS_BEARER_TOKEN_BEDROCK=$(bedrock-token) && export AWS_BEARER_TOKEN_BEDROCK", "-region us-east-1 -profile team -expiry 1h", "-json", "-version",
 		"check a token against Bedrock's endpoints instead of printing it", "exit status is 0"} {
 		if help.status != 0 || help.stderr != "" || !strings.Contains(help.stdout, part) {
 			t.Errorf("%q is not in %+v", part, help)
@@ -455,7 +455,9 @@ func TestCheckBehindAProxy(t *testing.T) {
 		io.Copy(here, there)
 	}))
 	defer proxy.Close()
-	address := strings.TrimPrefix(proxy.URL, "http://")
+	locked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusProxyAuthRequired) }))
+	defer locked.Close()
+	address, lockedAddress := strings.TrimPrefix(proxy.URL, "http://"), strings.TrimPrefix(locked.URL, "http://")
 	throughIt := "HTTPS_PROXY=http://me:password@" + address
 
 	for name, test := range map[string]struct {
@@ -467,7 +469,8 @@ func TestCheckBehindAProxy(t *testing.T) {
 		"accepted":     {[]string{throughIt, "AWS_CA_BUNDLE=" + bundle}, 0, ": accepted\n", "Proxy: " + address + "\n"},
 		"refused":      {[]string{throughIt, "AWS_CA_BUNDLE=" + bundle, "AWS_SECRET_ACCESS_KEY=another/secret"}, 1, ": refused: 40", "do not belong together"},
 		"no authority": {[]string{throughIt}, 1, ": no answer: tls: failed to verify certificate: ", "likely cause: the authority of the certificate"},
-		"no way":       {[]string{"HTTPS_PROXY=http://me:password@127.0.0.1:1"}, 1, ": no answer: proxyconnect tcp: ", "likely cause: the network does not let the request through"},
+		"no way":       {[]string{"HTTPS_PROXY=http://me:password@127.0.0.1:1"}, 1, ": no answer: proxyconnect tcp: ", "likely cause: the proxy 127.0.0.1:1 cannot be reached"},
+		"no entry":     {[]string{"HTTPS_PROXY=http://me:password@" + lockedAddress}, 1, ": no answer: proxyconnect tcp: ", "likely cause: the proxy " + lockedAddress + " wants a user name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			command := exec.CommandContext(t.Context(), os.Args[0], "-check", "-region", "us-east-1")
@@ -480,7 +483,7 @@ func TestCheckBehindAProxy(t *testing.T) {
 			if status != test.status || stderr.String() != "" || strings.Count(stdout, test.says) != 3 || strings.Count(stdout, test.once) != 1 {
 				t.Errorf("status %d, %s, output:\n%s", status, stderr.String(), stdout)
 			}
-			if strings.Contains(stdout, "bedrock-api-key-") || strings.Contains(stdout, "pass") {
+			if strings.Contains(stdout, "bedrock-api-key-") || strings.Contains(stdout, "me:pass") {
 				t.Errorf("a secret is shown:\n%s", stdout)
 			}
 		})

@@ -30,7 +30,7 @@ func Error(err error, profile string) string { return Running("", err, profile) 
 // another environment only when it is restarted.
 func Running(command string, err error, profile string) string {
 	says, advice := explain(err, cmp.Or(profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")), command)
-	return strings.TrimSuffix(oneLine(secret.ReplaceAllString(says, "***"))+"\n"+oneLine(advice), "\n")
+	return strings.TrimSuffix(OneLine(secret.ReplaceAllString(says, "***"))+"\n"+OneLine(advice), "\n")
 }
 
 // explain returns what was wrong, and what to do about it, which may be empty. The
@@ -53,6 +53,8 @@ func explain(err error, profile, command string) (says, advice string) {
 		isSource  = errors.As(err, &noSource)
 		oneKey    = (os.Getenv("AWS_ACCESS_KEY_ID") == "") != (os.Getenv("AWS_SECRET_ACCESS_KEY") == "")
 		denied    = errors.As(err, &file) && (errors.Is(err, fs.ErrPermission) || has("read-only file system"))
+
+		export = fmt.Sprintf(`run eval "$(aws configure export-credentials --profile %.80q --format env)" and start again without -profile`, cmp.Or(profile, "default"))
 
 		restart, whose string
 		keys           = "Sign in with aws login or aws sso login, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with -profile."
@@ -81,16 +83,18 @@ func explain(err error, profile, command string) (says, advice string) {
 		{errors.Is(err, bedrocktoken.ErrRegion), text, "Give the name of a region, such as us-east-1. It comes from -region, AWS_REGION, AWS_DEFAULT_REGION or the profile."},
 		{errors.Is(err, bedrocktoken.ErrExpiry), text, "Give -expiry a time such as 30m or 12h."},
 		{missing && isSource, fmt.Sprintf("there is no profile %q, which is to be a source_profile", noProfile.Profile), "Correct the source_profile in the shared config files."},
-		{missing, fmt.Sprintf("there is no profile %q", noProfile.Profile), "Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles)."},
+		{missing, fmt.Sprintf("there is no profile %q", noProfile.Profile), "Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles). In the config file its section is [profile NAME]."},
 		{isSource, fmt.Sprintf("the source_profile %q leads back to itself, has no credentials, or signs in with aws login, which the AWS SDK cannot use for a role", noSource.Profile),
 			fmt.Sprintf("After aws login, name a source_profile that has credential_process = aws configure export-credentials --profile %.80q --format process.", noSource.Profile)},
-		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here", "Use aws login, or keys from aws configure export-credentials."},
-		{has("cannot load the AWS config: open ") || has("CA bundle"), text, fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
+		{errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)), "the profile's role wants an MFA code, which cannot be asked for here", "Use aws login, or " + export + "."},
+		{has("cannot load the AWS config: open ") || has("cannot load the AWS config: read ") || has("CA bundle"), text, fmt.Sprintf("The CA bundle is named by AWS_CA_BUNDLE, which is %q, or by the profile's ca_bundle.", os.Getenv("AWS_CA_BUNDLE"))},
 		{has("cannot load the AWS config: "), text, "Correct it in the environment or in the shared config files."},
 
 		{none && oneKey, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "Set the other one too" + restart + "."},
 		{none && answered, "no AWS credentials were found: " + text, keys},
 		{none, "no AWS credentials were found", keys},
+		{has("has quotes around it"), text, "Set it again to the value itself, without the quotes" + restart + "."},
+		{has("seem to be swapped"), text, "Swap their values" + restart + "."},
 		{has("access key") || has("the session token "), text, "Set all values of the same credentials again, with a session token if the access key ID begins with ASIA" + restart + "."},
 		{has("AWS_CREDENTIAL_EXPIRATION"), text, "Set it to the end of the keys in the environment, or unset it" + restart + "."},
 		{has("no MFA code was given"), "no MFA code was given", "Run it in a terminal and type the code."},
@@ -99,7 +103,7 @@ func explain(err error, profile, command string) (says, advice string) {
 		{outage && answered, text, "Try again later."},
 		{outage, text, "Check the network and HTTPS_PROXY, or try again later."},
 		{has("credentials expired"), text, "Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set" + restart + "."},
-		{denied, text, "Let this user read and write the file and its directory, or use keys from aws configure export-credentials."},
+		{denied, text, "Let this user read and write the file and its directory, or " + export + "."},
 		{has(" answered with status ") && source != container && source != ec2, text, "AWS gives a reason, so a proxy on the way answered: let it pass requests to AWS."},
 		{source == "SSO" && answered && !has("UnauthorizedException"), text, "Give the profile the sso_account_id and sso_role_name of a role that is yours."},
 		{source == "SSO" || source == "SSO OIDC" || has("cached SSO token") || has("SSO session has expired"), text, "Sign in with aws sso login" + whose + "."},
@@ -185,8 +189,8 @@ func Hide(s string) string {
 	return secretKey.ReplaceAllString(secret.ReplaceAllString(s, "***"), "***")
 }
 
-// oneLine returns at most 400 bytes of s, without line breaks and control characters.
-func oneLine(s string) string {
+// OneLine returns at most 400 bytes of s, without line breaks and control characters.
+func OneLine(s string) string {
 	const limit, more = 400, "..."
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
 	if len(s) > limit {

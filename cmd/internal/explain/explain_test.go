@@ -218,7 +218,7 @@ func TestError(t *testing.T) {
 		"wrong region":     {env("REGION", "US-EAST-1"), "", "", nil, `invalid region: "US-EAST-1" is not the name of a region, such as "us-east-1"` + region},
 		"wrong AWS_REGION": {env("REGION", "", "AWS_REGION", "us_east_1"), "", "", nil, `invalid region: "us_east_1" is not`},
 
-		"no such profile":          {nil, "nobody", "", nil, `there is no profile "nobody"|Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles).`},
+		"no such profile":          {nil, "nobody", "", nil, `there is no profile "nobody"|Give -profile or AWS_PROFILE the name of one in the shared config files (aws configure list-profiles). In the config file its section is [profile NAME].`},
 		"long name":                {nil, strings.Repeat("ü", 1000), "", nil, `there is no profile "üüü`},
 		"source_profile missing":   {nil, "role-of-ghost", "", nil, `there is no profile "ghost", which is to be a source_profile|Correct the source_profile`},
 		"source_profile itself":    {nil, "role-of-itself", "", nil, `the source_profile "role-of-itself" ` + source},
@@ -230,7 +230,8 @@ func TestError(t *testing.T) {
 		"CA bundle":                {withKeys("AWS_CA_BUNDLE", "/does/not/exist.pem"), "", "", nil, "cannot load the AWS config: open /does/not/exist.pem: "},
 		"CA bundle of the profile": {nil, "bundle", "", nil, "cannot load the AWS config: open /does/not/exist.pem: "},
 		"CA bundle of no use":      {withKeys("AWS_CA_BUNDLE", home["AWS_CONFIG_FILE"]), "", "", nil, "cannot load the AWS config: failed to load custom CA bundle PEM file" + bundle},
-		"MFA":                      {nil, "mfa", "", nil, "the profile's role wants an MFA code, which cannot be asked for here|Use aws login, or keys from aws configure export-credentials."},
+		"CA bundle a directory":    {withKeys("AWS_CA_BUNDLE", home["HOME"]), "", "", nil, "cannot load the AWS config: read " + home["HOME"] + ": " + bundle},
+		"MFA":                      {nil, "mfa", "", nil, "the profile's role wants an MFA code, which cannot be asked for here|Use aws login, or run eval \"$(aws configure export-credentials --profile \"mfa\" --format env)\" and start again without -profile."},
 
 		"none, disabled":         {nil, "", "", nil, none},
 		"none, unreachable":      {nil, "", metadata, nil, none},
@@ -241,8 +242,8 @@ func TestError(t *testing.T) {
 		"one key":                {env("AWS_SECRET_ACCESS_KEY", secretKey), "", "", nil, "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set|Set the other one too."},
 		"no session token":       {env("AWS_ACCESS_KEY_ID", "ASIAME", "AWS_SECRET_ACCESS_KEY", secretKey), "", "", nil, "no valid credentials: the session token is missing" + again},
 		"keys with a line break": {withKeys("AWS_SECRET_ACCESS_KEY", secretKey+"\n"), "", "", nil, "no valid credentials: the secret access key contains a space, a line break"},
-		"keys in quotes":         {withKeys("AWS_SESSION_TOKEN", `"short-session"`), "", "", nil, "no valid credentials: the session token has quotes around it or begins with $: only a shell would replace them" + again},
-		"keys not expanded":      {withKeys("AWS_ACCESS_KEY_ID", "${AWS_ACCESS_KEY_ID}"), "", "", nil, "no valid credentials: the access key ID "},
+		"keys in quotes":         {withKeys("AWS_SESSION_TOKEN", `"short-session"`), "", "", nil, "no valid credentials: the session token has quotes around it or begins with $: only a shell would replace them|Set it again to the value itself, without the quotes."},
+		"keys not expanded":      {withKeys("AWS_ACCESS_KEY_ID", "${AWS_ACCESS_KEY_ID}"), "", "", nil, "no valid credentials: the access key ID |Set it again to the value itself"},
 		"expired":                {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set."},
 		"expired, running":       {withKeys("AWS_CREDENTIAL_EXPIRATION", "2020-01-02T03:04:05Z", failToken, "some-server"), "", "", nil, "no valid credentials: the credentials expired at 2020-01-02T03:04:05Z|Get new ones, and a new AWS_CREDENTIAL_EXPIRATION if that is set, and restart some-server if they are in its environment."},
 		"unreadable expiration":  {withKeys("AWS_CREDENTIAL_EXPIRATION", "soon"), "", "", nil, `no valid credentials: AWS_CREDENTIAL_EXPIRATION is "soon", not a time such as 2006-01-02T15:04:05Z|Set it to the end of the keys`},
@@ -348,7 +349,8 @@ func TestOtherErrors(t *testing.T) {
 		want string
 	}{
 		{errors.New("no MFA code was given"), "no MFA code was given\nRun it in a terminal and type the code."},
-		{unsaved, unsaved.Error() + "\nLet this user read and write the file and its directory, or use keys from aws configure export-credentials."},
+		{unsaved, unsaved.Error() + "\nLet this user read and write the file and its directory, or run eval \"$(aws configure export-credentials --profile \"default\" --format env)\" and start again without -profile."},
+		{errors.New("the access key ID and the secret access key seem to be swapped"), "the access key ID and the secret access key seem to be swapped\nSwap their values."},
 		{errors.New("login session has expired"), "login session has expired\nSign in with aws login."},
 		{errors.New("a\x1b[31m\r\n\u202eb"), "a [31m b"},
 	} {

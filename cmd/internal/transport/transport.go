@@ -3,8 +3,11 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -13,8 +16,8 @@ import (
 )
 
 // New returns the transport that the AWS SDK's clients have by default: it heeds
-// AWS_CA_BUNDLE, the ca_bundle of the profile and the proxy of the environment. It
-// is the caller's alone to change.
+// AWS_CA_BUNDLE, the ca_bundle of the profile and the proxy of the environment. Its
+// error names a proxy that refuses. It is the caller's alone to change.
 func New(ctx context.Context, profile string) (*http.Transport, error) {
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithSharedConfigProfile(profile),
@@ -23,8 +26,19 @@ func New(ctx context.Context, profile string) (*http.Transport, error) {
 		config.WithDefaultsMode(aws.DefaultsModeLegacy),            // another shortens the time for a TLS handshake
 		config.WithLogger(logging.Nop{}),
 	)
+	if profile != "" && errors.As(err, new(config.SharedConfigProfileNotExistError)) {
+		return New(ctx, "") // the file may be a pipe, which is empty once the profile has been read for credentials
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the AWS config: %w", err)
 	}
-	return cfg.HTTPClient.(*awshttp.BuildableClient).GetTransport(), nil // of the type that was given
+	base := cfg.HTTPClient.(*awshttp.BuildableClient).GetTransport() // of the type that was given
+	// Its own error for this does not say who answered.
+	base.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, response *http.Response) error {
+		if response.StatusCode != http.StatusOK {
+			return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s answered with status %d", proxy.Host, response.StatusCode)}
+		}
+		return nil
+	}
+	return base, nil
 }

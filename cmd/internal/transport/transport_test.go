@@ -35,6 +35,7 @@ func TestCertificateAuthority(t *testing.T) {
 		"AWS_CA_BUNDLE":          {map[string]string{"AWS_CA_BUNDLE": bundle}, "none", true},
 		"ca_bundle":              {nil, "named", true},
 		"ca_bundle, AWS_PROFILE": {map[string]string{"AWS_PROFILE": "named"}, "", true},
+		"a file read before":     {map[string]string{"AWS_CA_BUNDLE": bundle}, "gone", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			awstest.Set(t, test.env)
