@@ -97,8 +97,15 @@ func (p *proxy) handler(provider *bedrocktoken.Provider, base http.RoundTripper)
 		Transport:     provider.Transport(base, hosts...),
 		Rewrite:       p.rewrite,
 		FlushInterval: -1, // at once, each piece of an answer as it comes
-		ErrorHandler:  p.unanswered,
-		ErrorLog:      log.New(io.Discard, "", 0), // its lines can quote what Bedrock sent
+		ModifyResponse: func(response *http.Response) error {
+			response.Header.Del("Set-Cookie") // a browser would send it to every port of this machine
+			if response.StatusCode < http.StatusContinue {
+				return errors.New("no status") // for which WriteHeader panics
+			}
+			return nil
+		},
+		ErrorHandler: p.unanswered,
+		ErrorLog:     log.New(io.Discard, "", 0), // its lines can quote what Bedrock sent
 	}
 	return p
 }
@@ -121,9 +128,6 @@ func newTransport(ctx context.Context, profile string) (*http.Transport, error) 
 // ServeHTTP logs method, path, status and duration of each request, and why it has no
 // answer of Bedrock's. Nothing else of it is for a log.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Context().Err() != nil { // nor is it a request if it was the rest of a body that was given up
-		panic(http.ErrAbortHandler)
-	}
 	start, recorder := time.Now(), &statusRecorder{ResponseWriter: w}
 	defer func() { // also when the answer breaks off, which is a panic
 		p.log.Printf("%.20s %.500q %d %v%s", r.Method, r.URL.EscapedPath(), recorder.status, time.Since(start).Round(time.Millisecond), recorder.reason)
@@ -157,33 +161,10 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		// Bedrock may answer before it has the whole body. Without this net/http would
 		// then read the rest itself, and the transport would break off the answer.
-		controller := http.NewResponseController(w)
-		controller.EnableFullDuplex()
-		bedrock := p.bedrock
-		bedrock.ModifyResponse = func(response *http.Response) error {
-			response.Header.Del("Set-Cookie") // a browser would send it to every port of this machine
-			response.Body = answer{response.Body, controller}
-			if response.StatusCode < http.StatusContinue {
-				return errors.New("no status") // for which WriteHeader panics
-			}
-			return nil
-		}
-		bedrock.ServeHTTP(w, r)
+		http.NewResponseController(w).EnableFullDuplex()
+		p.bedrock.ServeHTTP(w, r)
 		r.Body.Close() // not left to net/http, which can panic then: go.dev/issue/68560
-		controller.SetReadDeadline(time.Time{})
 	}
-}
-
-// An answer of Bedrock's gives the rest of the request a second. The caller sees its
-// end after that, and may send nothing before.
-type answer struct {
-	io.ReadCloser
-	controller *http.ResponseController
-}
-
-func (a answer) Close() error {
-	a.controller.SetReadDeadline(time.Now().Add(time.Second))
-	return a.ReadCloser.Close()
 }
 
 // authorized reports whether r has the key. How long it takes reveals nothing of
