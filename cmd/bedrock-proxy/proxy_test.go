@@ -66,6 +66,7 @@ func ok(w http.ResponseWriter, r *http.Request) {
 func answerWith(t *testing.T, answer string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // else an error of writing it may come before that of the answer
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 			io.WriteString(conn, answer)
 			conn.Close()
