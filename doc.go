@@ -43,18 +43,18 @@
 //
 //	bridged (see Trouble)     it is served at once
 //	more than a minute left   it is served at once
-//	in their last minute      it waits for the retrieval under way, until that has run for
-//	                          a second or half the time to the call's deadline is over,
-//	                          and is served if they are still good
+//	in their last minute      it waits for the retrieval under way, until that is a second
+//	                          old or half the call's time is up, and is served if they
+//	                          are still good
 //	expired, or none          it waits for the retrieval under way; if that fails it gets
 //	                          the error, as do others until the next is due
 //
-// A due retrieval starts in the background, at the next call, 401 or 403. The next
-// one is due when the held credentials expire, or sooner:
+// The next call, 401 or 403 starts a due retrieval, in the background. The next is due
+// when the held credentials expire, or sooner if the last
 //
-//	it brought credentials               at their advisory window, but not within 10 seconds
-//	it failed, and calls are served      after 10 seconds, then 20, up to 5 minutes
-//	it failed, with nothing to serve     after 1 to 5 seconds, at random
+//	brought credentials              at their advisory window, but not within 10 seconds
+//	failed, and calls are served     after 10 seconds, then 20, up to 5 minutes
+//	failed, with nothing to serve    after 1 to 5 seconds, at random
 //
 // The advisory window depends on what the credentials have left when they come:
 //
@@ -80,16 +80,16 @@
 //
 // From an outage until the next retrieval ends, held credentials that can be bridged
 // are served even if they have expired, and Bedrock accepts or refuses them. AWS calls
-// this static stability. RetrieveBearerToken then reports that they expire two minutes
-// after that retrieval is due, or later if they do. If none has begun by then, calls
+// this static stability. RetrieveBearerToken then reports as expiry two minutes after
+// the next is due, or theirs if that is later. If none began by that expiry, calls
 // wait as in the last minute.
 //
 // A retrieval also fails if it brings other credentials that expire sooner than the
 // held ones, or those of the machine (EC2, container) in place of others: the
-// SDK falls back to these without its files. A restart uses them.
+// SDK takes these if its files are missing. A restart uses them.
 //
 // If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due, at
-// least a minute after the last. What it brings may expire sooner.
+// least a minute after the last. It may bring an earlier expiry.
 //
 // What holds for credentials, by their Source:
 //
@@ -101,8 +101,8 @@
 //	keys in environment or files     no        yes
 //	credential_process, your own     no        no
 //
-// aws login and an [aws.CredentialsCache] (even after a 403) give others only when
-// they expire. Calls wait then.
+// aws login and an [aws.CredentialsCache] (even after a 403) give new ones only at the
+// expiry. Calls wait then.
 //
 // [API keys]: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html
 // [Java]: https://github.com/aws/aws-sdk-java-v2/pull/7109

@@ -44,8 +44,8 @@ func WithCredentialsProvider(source aws.CredentialsProvider) Option {
 }
 
 // WithExpiry sets how long the token lasts unless its credentials expire first: from
-// 1 second to 12 hours, which is the default, in whole seconds. Other values are an
-// [ErrExpiry].
+// 1 second to 12 hours, the default. Fractions of a second are cut. Other values are
+// an [ErrExpiry].
 func WithExpiry(expiry time.Duration) Option {
 	return func(o *options) { o.expiry = expiry }
 }
