@@ -102,10 +102,3 @@ func (provider *Provider) sign(ctx context.Context) (token bearer.Token, creds a
 	token, err = own.sign(ctx, creds)
 	return token, creds, err
 }
-
-// deny says that Bedrock answered 401 or 403 to a token that creds signed.
-func (provider *Provider) deny(creds aws.Credentials) {
-	if renewer, ok := provider.signer().source.(*renewer); ok {
-		renewer.deny(creds)
-	}
-}

@@ -71,28 +71,33 @@ type signer struct {
 func (s *signer) sign(ctx context.Context, creds aws.Credentials) (bearer.Token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now().UTC().Truncate(time.Second) // the resolution of X-Amz-Date
+	now := time.Now()
 	if now.Unix() == s.last.second && creds == s.last.credentials {
 		return s.last.token, nil
 	}
 	if err := checkKeys(creds); err != nil {
 		return bearer.Token{}, sourceError("", err)
 	}
+	now = now.UTC().Truncate(time.Second) // the resolution of X-Amz-Date
 	// The SDK's signer remembers derived keys by access key ID and not by secret:
 	// a shared one would go on signing with a secret that was replaced.
 	signed, _, err := v4.NewSigner().PresignHTTP(ctx, creds, &s.request, emptyPayloadHash, "bedrock", s.region, now)
 	if err != nil {
 		return bearer.Token{}, fmt.Errorf("bedrocktoken: presign: %w", err)
 	}
-	plain := append(make([]byte, 0, 4096), strings.TrimPrefix(signed, "https://")...) // on the stack
-	value := append(make([]byte, 0, 4096), "bedrock-api-key-"...)
-	value = base64.StdEncoding.AppendEncode(value, append(plain, "&Version=1"...))
-	token := bearer.Token{Value: string(value), CanExpire: true, Expires: now.Add(s.expiry)}
+	token := bearer.Token{Value: encode(signed), CanExpire: true, Expires: now.Add(s.expiry)}
 	if creds.CanExpire && creds.Expires.Before(token.Expires) {
 		token.Expires = creds.Expires
 	}
 	s.last.credentials, s.last.second, s.last.token = creds, now.Unix(), token
 	return token, nil
+}
+
+// encode returns the token for a presigned URL. Its buffers are on the stack.
+func encode(signed string) string {
+	plain := append(make([]byte, 0, 4096), strings.TrimPrefix(signed, "https://")...)
+	value := append(make([]byte, 0, 4096), "bedrock-api-key-"...)
+	return string(base64.StdEncoding.AppendEncode(value, append(plain, "&Version=1"...)))
 }
 
 // checkKeys returns an error if creds are incomplete or contain characters that no

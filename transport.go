@@ -56,7 +56,9 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if response != nil {
 		response.Request = request // so that no log of a response shows the token
 		if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
-			t.provider.deny(creds)
+			if renewer, ok := t.provider.signer().source.(*renewer); ok {
+				renewer.deny(creds)
+			}
 		}
 	}
 	return response, err
