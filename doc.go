@@ -44,15 +44,15 @@
 //	bridged (see Trouble)     it is served at once
 //	more than a minute left   it is served at once
 //	in their last minute      it waits for the retrieval under way, until that is a second
-//	                          old or half the call's time is up, and is served if they
+//	                          old or half of ctx's time is gone, and is served if they
 //	                          are still good
 //	expired, or none          it waits for the retrieval under way; if that fails it gets
 //	                          the error, as do others until the next is due
 //
-// The next call, 401 or 403 starts a due retrieval, in the background. The next is due
-// when the held credentials expire, or sooner if the last
+// The next call, 401 or 403 starts a due retrieval, in the background. One is due when
+// the held credentials expire, or sooner if the last
 //
-//	brought credentials              at their advisory window, but not within 10 seconds
+//	brought credentials              once in their advisory window and 10 seconds old
 //	failed, and calls are served     after 10 seconds, then 20, up to 5 minutes
 //	failed, with nothing to serve    after 1 to 5 seconds, at random
 //
@@ -80,13 +80,13 @@
 //
 // From an outage until the next retrieval ends, held credentials that can be bridged
 // are served even if they have expired, and Bedrock accepts or refuses them. AWS calls
-// this static stability. RetrieveBearerToken then reports as expiry two minutes after
-// the next is due, or theirs if that is later. If none began by that expiry, calls
+// this static stability. RetrieveBearerToken then reports the later of their expiry and
+// two minutes after the next retrieval is due. If no retrieval began by then, calls
 // wait as in the last minute.
 //
 // A retrieval also fails if it brings other credentials that expire sooner than the
-// held ones, or those of the machine (EC2, container) in place of others: the
-// SDK takes these if its files are missing. A restart uses them.
+// held ones, or those of the machine (EC2, container) in place of others: the SDK
+// takes the machine's if files are missing. A restart takes either.
 //
 // If Bedrock answers 401 or 403 through [Provider.Transport], a retrieval is due, at
 // least a minute after the last. It may bring an earlier expiry.
