@@ -181,8 +181,9 @@ func configWithMFA(ctx context.Context, region, profile string, stdin io.Reader,
 	}
 	cfg, err := load(time.Hour)
 	for _, source := range cfg.ConfigSources {
-		if shared, ok := source.(config.SharedConfig); ok && shared.RoleDurationSeconds != nil {
-			return load(*shared.RoleDurationSeconds) // up to 15 minutes are dropped by the SDK
+		shared, _ := source.(config.SharedConfig)
+		if given := shared.RoleDurationSeconds; given != nil && *given < 16*time.Minute {
+			return load(*given) // the SDK drops it, for its default of 15 minutes
 		}
 	}
 	return cfg, err
