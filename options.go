@@ -78,8 +78,10 @@ func resolve(ctx context.Context, opts []Option) (options, error) {
 		return o, fmt.Errorf("%w: %v is not from %v to %v", ErrExpiry, o.expiry, minExpiry, maxExpiry)
 	}
 	o.expiry = o.expiry.Truncate(time.Second)
-	if err := checkRegion(o.region); o.region != "" && err != nil {
-		return o, err
+	if o.region != "" {
+		if err := checkRegion(o.region); err != nil {
+			return o, err
+		}
 	}
 	if o.source != nil && emptyProvider(o.source) {
 		return o, fmt.Errorf("%w: the %T given to WithCredentialsProvider is nil or wraps nothing", ErrCredentials, o.source)

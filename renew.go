@@ -118,8 +118,7 @@ func ask(source aws.CredentialsProvider) (aws.Credentials, error) {
 	const late, moment = time.Second, 5 * time.Second
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var creds aws.Credentials
-	err := error(errNoAnswer) // if the source ends its goroutine
+	creds, err := aws.Credentials{}, error(errNoAnswer) // if the source ends its goroutine
 	began, answered := time.Now(), make(chan struct{})
 	go func() { // which outlives ask if source ignores its context
 		defer close(answered)
